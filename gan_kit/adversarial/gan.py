@@ -1,0 +1,273 @@
+"""z -> x: a generator and a discriminator trained against each other."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gan_kit.adversarial.ema import EMA
+from gan_kit.adversarial.losses import Loss
+from gan_kit.adversarial.penalties import DView, Penalty
+from gan_kit.adversarial.schedule import Scheduled, value_at
+from gan_kit.latent import Normal, Prior
+from gan_kit.noise import BatchNoise, Noise, mix
+from gan_kit.types import Batch, Critique, UserError
+
+__all__ = ["GAN", "frozen"]
+
+SCHEDULES = ("lr_g", "lr_d", "beta2_g", "beta2_d")
+
+
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """Within the block no parameter of `net` takes gradients."""
+    taking = [p for p in net.parameters() if p.requires_grad]
+    for p in taking:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in taking:
+            p.requires_grad_(True)
+
+
+class GAN(L.LightningModule):
+    """The adversarial step over injected networks, losses and optimisers; data of any rank.
+
+    generator: G(z, y) -> x with an attribute `z_dim`; discriminator: D(x, y) -> Critique
+    optimizer_g, optimizer_d: parameters -> Optimizer, e.g. a partial of `torch.optim.Adam`
+    penalties: named regularisers of D
+    augment: augment(x, p, noise) -> x, inside D's input path for reals and fakes; augment_p may be a schedule
+    ema: how the sampling generator follows the trained one; None samples from the trained one
+    prior: where z comes from
+    n_critic: D steps for each G step; accumulate: micro-batches a batch is cut into, for the same gradients
+    clip_g, clip_d: largest gradient norm, or None
+    schedules: lr_g, lr_d, beta2_g, beta2_d as functions of samples seen
+    seed: all draws of a step are a pure function of (seed, step)
+    init_seed: when given, both nets' `reset_parameters` run under seeds of their own, so that the initial weights
+        do not depend on the order in which nets were built; None leaves the nets as they come
+
+    The clock is `samples_seen`: reals shown to D. Raises UserError for arguments that do not fit.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: Loss,
+        optimizer_g: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimizer_d: Callable[[Iterable[nn.Parameter]], Optimizer],
+        penalties: Mapping[str, Penalty] | None = None,
+        augment: nn.Module | None = None,
+        augment_p: Scheduled = 1.0,
+        ema: EMA | None = None,
+        prior: Prior | None = None,
+        n_critic: int = 1,
+        accumulate: int = 1,
+        clip_g: float | None = None,
+        clip_d: float | None = None,
+        schedules: Mapping[str, Callable[[int], float]] | None = None,
+        seed: int = 0,
+        init_seed: int | None = None,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        if n_critic < 1 or accumulate < 1:
+            raise UserError(f"n_critic={n_critic} and accumulate={accumulate} must be at least 1")
+        if unknown := (schedules or {}).keys() - set(SCHEDULES):
+            raise UserError(f"no such schedule {sorted(unknown)}; have {sorted(SCHEDULES)}")
+        self.generator, self.discriminator = generator, discriminator
+        if init_seed is not None:
+            for name, net in (("generator", generator), ("discriminator", discriminator)):
+                with torch.random.fork_rng():
+                    torch.manual_seed(mix(init_seed, *name.encode()))
+                    net.reset_parameters()  # type: ignore[operator]
+        self.loss, self.penalties = loss, dict(penalties or {})
+        self.augment, self.augment_p = augment, augment_p
+        self.ema, self.prior = ema, prior or Normal()
+        self.generator_ema = copy.deepcopy(generator).eval().requires_grad_(False) if ema else None
+        self.optimizer_g, self.optimizer_d = optimizer_g, optimizer_d
+        self.n_critic, self.accumulate = n_critic, accumulate
+        self.clip_g, self.clip_d = clip_g, clip_d
+        self.schedules = dict(schedules or {})
+        self.seed = seed
+        self.step, self.samples_seen = 0, 0
+        self.scalars: dict[str, Tensor] = {}  # of the latest step, detached: callbacks read them when they wish
+
+    # ---- the step -------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        self.set_schedules()
+        opt_g, opt_d = self.optimizers()
+        self.descend(opt_d, self.d_loss, batch, phase=0, clip=self.clip_d)
+        if self.step % self.n_critic == 0:
+            with frozen(self.discriminator):
+                self.descend(opt_g, self.g_loss, batch, phase=1, clip=self.clip_g)
+            if self.ema:
+                self.ema.update(self.generator_ema, self.generator, len(batch.x) * self.n_critic, self.samples_seen)
+        self.step += 1
+        self.samples_seen += len(batch.x)
+
+    def d_loss(self, real: Tensor, y: Tensor | None, noise: Noise) -> Tensor:
+        with torch.no_grad():
+            fake = self.generator(self.prior(noise, self.generator.z_dim), y)
+        due = {name: penalty for name, penalty in self.penalties.items() if penalty.due(self.step)}
+        # double backward is not to be trusted in half precision: a step with penalties is taken in fp32
+        with torch.autocast(real.device.type, enabled=torch.is_autocast_enabled(real.device.type) and not due):
+            real, fake = real.detach().requires_grad_(bool(due)), fake.to(real.dtype).requires_grad_(bool(due))
+            critique = self.critic(y, noise)
+            on_real, on_fake = critique(real), critique(fake)
+            loss = self.adversarial(self.loss.d, on_real, on_fake)
+            self.note("loss_d", loss)
+            self.note("logits_real", on_real.logits[0].mean())
+            self.note("logits_fake", on_fake.logits[0].mean())
+            view = DView(critique, real, fake, on_real, on_fake, noise)
+            for name, penalty in due.items():
+                term = penalty(view, self.samples_seen)
+                self.note(f"penalty_{name}", term / penalty.every)
+                loss = loss + term
+        return loss
+
+    def g_loss(self, real: Tensor, y: Tensor | None, noise: Noise) -> Tensor:
+        fake = self.generator(self.prior(noise, self.generator.z_dim), y)
+        critique = self.critic(y, noise)
+        on_real = None
+        if self.loss.g_sees_real:
+            with torch.no_grad():
+                on_real = critique(real)
+        loss = self.adversarial(self.loss.g, on_real, critique(fake))
+        self.note("loss_g", loss)
+        return loss
+
+    def descend(self, opt: Any, loss_of: Callable[..., Tensor], batch: Batch, phase: int, clip: float | None) -> None:
+        """One optimiser step on the batch, whose micro-batches' gradients add up to the whole batch's."""
+        opt.zero_grad()
+        noise = self.noise(phase, len(batch.x))
+        for start, stop in self.cuts(len(batch.x)):
+            y = None if batch.y is None else batch.y[start:stop]
+            share = (stop - start) / len(batch.x)
+            self.manual_backward(loss_of(batch.x[start:stop], y, noise.part(start, stop)) * share)
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_([p for group in opt.param_groups for p in group["params"]], clip)
+        opt.step()
+
+    # ---- its parts ------------------------------------------------------------------------------------------
+
+    def critic(self, y: Tensor | None, noise: Noise) -> Callable[[Tensor], Critique]:
+        """D behind its augmentation, with the labels bound; gradients reach the un-augmented x."""
+        if self.augment is None:
+            return lambda x: self.discriminator(x, y)
+        p = value_at(self.augment_p, self.samples_seen)
+        return lambda x: self.discriminator(self.augment(x, p, noise), y)  # type: ignore[misc]
+
+    def adversarial(self, loss: Callable[..., Tensor], on_real: Critique | None, on_fake: Critique) -> Tensor:
+        """The loss summed over sub-discriminators, in fp32."""
+        reals = [None] * len(on_fake.logits) if on_real is None else [r.float() for r in on_real.logits]
+        return sum((loss(r, f.float()) for r, f in zip(reals, on_fake.logits, strict=True)), torch.zeros((), device=self.device))
+
+    def noise(self, phase: int, batch_size: int) -> BatchNoise:
+        """Draws of this step and phase for the global batch, of which this rank takes its rows."""
+        rank, world = (self.global_rank, self.trainer.world_size) if self._trainer else (0, 1)
+        start = rank * batch_size
+        return BatchNoise(
+            (self.seed, self.step, phase), batch_size * world, start, start + batch_size, device=self.device
+        )
+
+    def cuts(self, batch_size: int) -> list[tuple[int, int]]:
+        if batch_size < self.accumulate:
+            raise UserError(f"a batch of {batch_size} can't be cut into accumulate={self.accumulate} micro-batches")
+        size = math.ceil(batch_size / self.accumulate)
+        return [(start, min(start + size, batch_size)) for start in range(0, batch_size, size)]
+
+    def note(self, name: str, value: Tensor) -> None:
+        self.scalars[name] = value.detach()
+
+    def set_schedules(self) -> None:
+        if not self.schedules:
+            return
+        for opt, letter in zip(self.optimizers(), "gd", strict=True):
+            for group in opt.param_groups:
+                if lr := self.schedules.get(f"lr_{letter}"):
+                    group["lr"] = lr(self.samples_seen)
+                if beta2 := self.schedules.get(f"beta2_{letter}"):
+                    group["betas"] = (group["betas"][0], beta2(self.samples_seen))
+
+    # ---- sampling -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(self, noise: Noise, y: Tensor | None = None, psi: float = 1.0) -> Tensor:
+        """(B, ...) from the averaged generator in evaluation mode; `noise` and `y` say which."""
+        net = self.generator if self.generator_ema is None else self.generator_ema
+        training = net.training
+        net.eval()
+        try:
+            return net(self.prior(noise, net.z_dim, psi).to(self.device), y)
+        finally:
+            net.train(training)
+
+    # ---- Lightning ------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        return [self.optimizer_g(self.generator.parameters()), self.optimizer_d(self.discriminator.parameters())]
+
+    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        """G's and D's. Lightning counts a step for each `step()` of its own wrapper: only D's goes through it, so that
+        `global_step` is the number of batches."""
+        opt_g, opt_d = super().optimizers(use_pl_optimizer)  # type: ignore[misc]
+        return opt_g.optimizer if isinstance(opt_g, LightningOptimizer) else opt_g, opt_d
+
+    def train(self, mode: bool = True) -> GAN:
+        super().train(mode)
+        if self.generator_ema is not None:
+            self.generator_ema.eval()
+        return self
+
+    def on_fit_start(self) -> None:
+        if self.trainer.precision == "16-mixed":
+            raise UserError("precision 16-mixed shares one loss scaler between both optimisers; use bf16-mixed or 32-true")
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # dropout and the like draw from the global generators: make them a function of (seed, step, rank) too
+        torch.default_generator.manual_seed(mix(self.seed, self.step, self.global_rank))
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(mix(self.seed, self.step, self.global_rank))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["gan"] = {
+            "step": self.step,
+            "samples_seen": self.samples_seen,
+            "generator": describe(self.generator),
+            "discriminator": describe(self.discriminator),
+            "prior": describe(self.prior),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint["gan"]
+        for name, net in (("generator", self.generator), ("discriminator", self.discriminator)):
+            if differences := differing(saved[name], describe(net)):
+                raise UserError(
+                    f"the checkpoint holds another {name}: {differences}; resume without changing the networks, "
+                    f"or start a new run"
+                )
+        self.step, self.samples_seen = saved["step"], saved["samples_seen"]
+
+
+def describe(thing: Any) -> dict[str, Any]:
+    """{"target": import path, "args": its plain constructor arguments where it records them}"""
+    cls = type(thing)
+    return {"target": f"{cls.__module__}.{cls.__qualname__}", "args": dict(getattr(thing, "init_args", {}))}
+
+
+def differing(saved: dict[str, Any], here: dict[str, Any]) -> str:
+    """The differences of two descriptions in words, or "" """
+    a, b = ({"target": d["target"], **d["args"]} for d in (saved, here))
+    return ", ".join(f"{k} was {a.get(k)!r}, is {b.get(k)!r}" for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k))

@@ -1,0 +1,166 @@
+"""Arrays in memory (or mapped from a file) as a LightningDataModule: one generic class, and one a source for configs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from gan_kit.data.arrays import Arrays, Source
+from gan_kit.data.digits import Digits
+from gan_kit.data.fashion_mnist import FashionMNIST
+from gan_kit.data.folder import Folder
+from gan_kit.data.loader import BatchLoader, RawBatch
+from gan_kit.data.ring import Ring
+from gan_kit.data.transforms import Transform
+from gan_kit.types import Batch, DataSpec, UserError
+
+__all__ = ["ArrayDataModule", "DigitsData", "FashionMNISTData", "FolderData", "RingData"]
+
+
+class ArrayDataModule(LightningDataModule):
+    """Batches from a source's train split; scaling to [-1, 1] and flips happen on the device.
+
+    batch_size: of all processes together; give the Trainer use_distributed_sampler=False
+    labels: False hides the classes, for an unconditional model
+    hflip: mirror each picture with probability 1/2
+    seed: of the order and the flips, which are pure functions of (seed, epoch, position)
+    """
+
+    def __init__(
+        self, source: Source, batch_size: int = 64, labels: bool = True, hflip: bool = False, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.source, self.batch_size, self.labels, self.hflip, self.seed = source, batch_size, labels, hflip, seed
+        self._arrays: dict[str, Arrays] = {}
+
+    def arrays(self, split: str) -> Arrays:
+        """All of one split ("train" or "test"), loaded once; y is None with labels=False."""
+        if split not in self._arrays:
+            arrays = self.source.load(split)
+            self._arrays[split] = arrays if self.labels else Arrays(arrays.x)
+        return self._arrays[split]
+
+    @property
+    def spec(self) -> DataSpec:
+        x, y, names = (train := self.arrays("train")).x, train.y, train.class_names
+        return DataSpec(tuple(x.shape[1:]), 0 if y is None else len(names), names)
+
+    def prepare_data(self) -> None:
+        self.arrays("train")  # one process a machine comes first: the others find its download or cache
+
+    def train_dataloader(self) -> BatchLoader:
+        train = self.arrays("train")
+        if self.hflip and train.x.ndim != 4:
+            raise UserError(f"hflip mirrors pictures, these samples are {train.x.shape[1:]}; set data.hflip=false")
+        trainer = self.trainer
+        return BatchLoader(
+            train.x,
+            train.y,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            hflip=self.hflip,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+            endless=trainer is not None,
+        )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """RawBatch -> Batch on its device; anything else (a user's own loader) passes through."""
+        if not isinstance(batch, RawBatch):
+            return batch
+        x = batch.x
+        if batch.flip is not None:
+            # while it is uint8: a quarter of the bytes to move
+            x = torch.where(batch.flip.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+        out = Batch(scaled(x), batch.y)
+        # bf16-true and 64-true convert what goes in before the transfer, when it is still uint8
+        return self.trainer.precision_plugin.convert_input(out) if self.trainer else out
+
+
+def scaled(x: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 -1..1 (0 is -1 and 255 is 1, exactly); floats are in [-1, 1] already."""
+    return x if x.is_floating_point() else x.to(torch.float32).div_(127.5).sub_(1)
+
+
+# One class a source, with its arguments beside the loader's: `data.root=…`, `data.batch_size=…`, in Hydra as in the CLI.
+
+
+class DigitsData(ArrayDataModule):
+    """`Digits` in batches."""
+
+    def __init__(
+        self,
+        transform: Transform | None = None,
+        batch_size: int = 64,
+        labels: bool = True,
+        hflip: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(Digits(transform), batch_size, labels, hflip, seed)
+
+
+class FashionMNISTData(ArrayDataModule):
+    """`FashionMNIST` in batches."""
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        transform: Transform | None = None,
+        batch_size: int = 64,
+        labels: bool = True,
+        hflip: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(FashionMNIST(root, transform), batch_size, labels, hflip, seed)
+
+
+class FolderData(ArrayDataModule):
+    """`Folder` in batches; labels=False takes any layout and reads no classes from it."""
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        transform: Transform | None = None,
+        channels: int | str = 3,
+        on_error: str = "fail",
+        test_fraction: float = 0.05,
+        cache_dir: str | Path | None = None,
+        workers: int | None = None,
+        max_pixels: int = 89_478_485,
+        batch_size: int = 64,
+        labels: bool = True,
+        hflip: bool = False,
+        seed: int = 0,
+    ) -> None:
+        source = Folder(
+            root,
+            transform,
+            channels=channels,
+            labels=labels,
+            on_error=on_error,
+            test_fraction=test_fraction,
+            cache_dir=cache_dir,
+            workers=workers,
+            max_pixels=max_pixels,
+        )
+        super().__init__(source, batch_size, labels, hflip, seed)
+
+
+class RingData(ArrayDataModule):
+    """`Ring` in batches; its points have their own fixed seed."""
+
+    def __init__(
+        self,
+        modes: int = 8,
+        radius: float = 0.8,
+        std: float = 0.02,
+        count: int = 10_000,
+        batch_size: int = 64,
+        labels: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(Ring(modes, radius, std, count), batch_size, labels, seed=seed)

@@ -1,0 +1,120 @@
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 60,000 + 10,000 grey pictures of 28x28 in 10 classes."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gan_kit.data.arrays import Arrays, cache_home, check_split
+from gan_kit.data.transforms import Transform
+from gan_kit.types import UserError
+
+__all__ = ["FashionMNIST"]
+
+CLASS_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+COUNTS = {"train": 60_000, "test": 10_000}
+STEMS = {"train": "train", "test": "t10k"}
+SUBFOLDERS = ("", "FashionMNIST/raw", "fashion-mnist", "fashion_mnist")
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+
+
+class FashionMNIST:
+    """Read from the four idx files, as published (.gz) or unpacked; downloaded only when they are nowhere.
+
+    root: the first place looked in; then $GAN_KIT_DATA, then where Debian's dataset-fashion-mnist puts them
+    """
+
+    def __init__(self, root: str | Path | None = None, transform: Transform | None = None) -> None:
+        self.root = None if root is None else Path(root).expanduser()
+        self.transform = transform
+
+    def load(self, split: str) -> Arrays:
+        """-> x (N, 1, 28, 28) uint8, or of the transform's size; y (N,) int64; UserError when not to be had"""
+        images, labels = self._files(check_split(split))
+        n = COUNTS[split]
+        x = read_idx(images, (n, 28, 28))[:, None]
+        y = read_idx(labels, (n,)).astype(np.int64)
+        if y.max() >= len(CLASS_NAMES):
+            raise UserError(f"{labels} holds class {y.max()}, Fashion-MNIST has 0 to 9; it is another data set's")
+        if self.transform is not None:
+            x = self.transform.arrays(x)
+        return Arrays(x, y, CLASS_NAMES)
+
+    def places(self) -> Iterator[Path]:
+        """Where the files are looked for, in order."""
+        for home in (self.root, os.environ.get("GAN_KIT_DATA")):
+            if home:
+                for sub in SUBFOLDERS:
+                    yield Path(home).expanduser() / sub
+        yield DEBIAN
+        for sub in SUBFOLDERS:
+            yield cache_home() / "data" / sub
+
+    def _files(self, split: str) -> tuple[Path, Path]:
+        if found := self._find(split):
+            return found
+        reason = self._download()
+        if found := self._find(split):
+            return found
+        raise UserError(
+            "Fashion-MNIST is not on this machine"
+            + (f" and could not be downloaded ({reason})" if reason else "")
+            + "; set data.root (or GAN_KIT_DATA) to a folder with its four idx files, "
+            "or `apt install dataset-fashion-mnist`, or run once where the network can be reached"
+        )
+
+    def _find(self, split: str) -> tuple[Path, Path] | None:
+        stem = STEMS[split]
+        for place in self.places():
+            images = _gz_or_not(place / f"{stem}-images-idx3-ubyte")
+            labels = _gz_or_not(place / f"{stem}-labels-idx1-ubyte")
+            if images and labels:
+                return images, labels
+        return None
+
+    def _download(self) -> str:
+        """-> why it failed, or an empty string"""
+        home = self.root or os.environ.get("GAN_KIT_DATA") or cache_home() / "data"
+        try:
+            from torchvision.datasets import FashionMNIST as Published
+
+            Published(str(Path(home).expanduser()), download=True)  # checks the files' MD5
+        except Exception as e:  # no network, no torchvision, a full disk, a proxy's page: all mend the same way
+            return " ".join(f"{type(e).__name__}: {e}".split())[:200]
+        return ""
+
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """An idx file of unsigned bytes (LeCun's format), gzipped or not -> uint8 of `shape`, which its header must tell.
+
+    Raises UserError naming the file when it is cut short, damaged or holds something else.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as f:
+            raw = f.read()
+    except (OSError, EOFError, zlib.error) as e:
+        raise UserError(f"{path} cannot be read ({e}); fetch it again") from e
+    # two zero bytes, the type (8: unsigned byte), the rank, then each length as a big-endian 32-bit number
+    header = bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
+    size = len(header) + int(np.prod(shape))
+    if raw[: len(header)] != header:
+        raise UserError(f"{path} is no idx file of {'x'.join(map(str, shape))} bytes; fetch it again")
+    if len(raw) != size:
+        raise UserError(f"{path} holds {len(raw):,} bytes where its header tells {size:,}; fetch it again")
+    return np.frombuffer(raw, np.uint8, offset=len(header)).reshape(shape)
+
+
+def _gz_or_not(path: Path) -> Path | None:
+    for candidate in (path, path.with_name(path.name + ".gz")):
+        if candidate.is_file():
+            return candidate
+    return None

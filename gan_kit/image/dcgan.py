@@ -1,0 +1,110 @@
+"""DCGAN's networks (Radford et al. 2016), for any power-of-two size, with optional classes.
+
+Classes enter the generator as an embedding beside z, and the discriminator by projection (Miyato & Koyama 2018).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gan_kit.nn import Recorded
+from gan_kit.types import Critique, UserError
+
+__all__ = ["DCGANDiscriminator", "DCGANGenerator"]
+
+
+def _widths(size: int, width: int) -> list[int]:
+    """Channels from 4x4 up to size/2: halved with each doubling, `width` at size/2, at most 8 x width."""
+    if size not in (8, 16, 32, 64, 128, 256):
+        raise UserError(f"image size {size} is not a power of two from 8 to 256; set image_size=32, say")
+    doublings = int(math.log2(size)) - 2
+    return [width * min(8, 2 ** (doublings - 1 - i)) for i in range(doublings)]
+
+
+def _reset(net: nn.Module) -> None:
+    """Weights N(0, .02), batch-norm gains N(1, .02), biases 0 (section 4 of the paper)."""
+    for m in net.modules():
+        if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(m.weight, std=0.02)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
+        elif isinstance(m, nn.Embedding):
+            nn.init.normal_(m.weight)
+        elif isinstance(m, nn.BatchNorm2d):
+            nn.init.normal_(m.weight, 1.0, 0.02)
+            nn.init.zeros_(m.bias)
+            m.reset_running_stats()
+
+
+class DCGANGenerator(Recorded, nn.Module):
+    """z: (B, z_dim), y: (B,) or None -> (B, channels, size, size) in [-1, 1]."""
+
+    def __init__(
+        self,
+        size: int = 64,
+        channels: int = 3,
+        num_classes: int = 0,
+        z_dim: int = 100,
+        embed_dim: int = 64,
+        width: int = 64,
+    ):
+        super().__init__()
+        self.z_dim, self.num_classes = z_dim, num_classes
+        widths = _widths(size, width)
+        if num_classes:
+            self.embed = nn.Embedding(num_classes, embed_dim)
+        z_total = z_dim + (embed_dim if num_classes else 0)
+        layers: list[nn.Module] = [nn.ConvTranspose2d(z_total, widths[0], 4, bias=False)]
+        for a, b in zip(widths, widths[1:], strict=False):
+            layers += [nn.BatchNorm2d(a), nn.ReLU(inplace=True), nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False)]
+        last = widths[-1]
+        layers += [nn.BatchNorm2d(last), nn.ReLU(inplace=True), nn.ConvTranspose2d(last, channels, 4, 2, 1), nn.Tanh()]
+        self.net = nn.Sequential(*layers)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        _reset(self)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.num_classes:
+            z = torch.cat([z, self.embed(y)], dim=1)
+        return self.net(z[:, :, None, None])
+
+
+class DCGANDiscriminator(Recorded, nn.Module):
+    """x: (B, channels, size, size), y: (B,) or None -> Critique with one (B,) logit.
+
+    norm: "batch" as published, or "none" (needed by gradient penalties: batch statistics couple the samples)
+    """
+
+    def __init__(self, size: int = 64, channels: int = 3, num_classes: int = 0, width: int = 64, norm: str = "batch"):
+        super().__init__()
+        if norm not in ("batch", "none"):
+            raise UserError(f"norm={norm!r}: choose 'batch' or 'none'")
+        self.num_classes = num_classes
+        widths = _widths(size, width)[::-1]
+        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        for a, b in zip(widths, widths[1:], strict=False):
+            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=norm == "none")]
+            layers += [nn.BatchNorm2d(b)] if norm == "batch" else []
+            layers += [nn.LeakyReLU(0.2, inplace=True)]
+        self.net = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1] * 16, 1)
+        if num_classes:
+            self.embed = nn.Embedding(num_classes, widths[-1] * 16)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        _reset(self)
+        if self.num_classes:
+            nn.init.normal_(self.embed.weight, std=0.02)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Critique:
+        h = self.net(x).flatten(1)
+        logit = self.head(h).squeeze(1)
+        if self.num_classes:
+            logit = logit + (h * self.embed(y)).sum(1)
+        return Critique([logit], [[h]])

@@ -1,0 +1,224 @@
+"""R3GAN's networks (Huang et al. 2024, "The GAN is dead; long live the GAN!", section 4 and appendix).
+
+A ResNet without normalisation: Fix-up style initialisation, grouped 3x3 convolutions in an inverted bottleneck,
+bilinear resampling, a bias only ahead of a non-linearity. `expansion`, `group_size`, `blocks` and `patch` are ours:
+their defaults are the published net, other values make it affordable on small machines (docs/results.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_kit.nn import Downsample, Recorded, Upsample
+from gan_kit.types import Critique, UserError
+
+__all__ = ["R3GANDiscriminator", "R3GANGenerator", "stage_widths"]
+
+LEAK = 0.2
+ACTIVATION_GAIN = math.sqrt(2 / (1 + LEAK**2))
+
+
+def stage_widths(size: int, width: int, patch: int = 1) -> list[int]:
+    """Channels of each stage from 4x4 up to size/patch: `width` up to 32x32, then halved with each doubling.
+
+    Reproduces the published tables (768x4 for 32x32, 768x4-384-192-96 for 256x256).
+    Raises UserError where `size` is not a power of two from 8 to 256, or `patch` does not leave an 8x8 net.
+    """
+    if size not in (8, 16, 32, 64, 128, 256):
+        raise UserError(f"image size {size} is not a power of two from 8 to 256; set image_size=32, say")
+    if patch not in (1, 2, 4) or size // patch < 8:
+        raise UserError(f"patch={patch} does not fit {size}x{size} images; use 1, 2 or 4 with size/patch >= 8")
+    resolutions = [2**i for i in range(2, int(math.log2(size // patch)) + 1)]
+    return [min(width, width * 32 // (r * patch)) if r * patch > 32 else width for r in resolutions]
+
+
+def init_fan_in(module: nn.Conv2d | nn.Linear, gain: float = 1.0) -> None:
+    """Normal weights with std = gain / sqrt(fan_in)."""
+    nn.init.normal_(module.weight, std=gain / math.sqrt(module.weight[0].numel()))
+
+
+class BiasedActivation(nn.Module):
+    """LeakyReLU(x + bias); x: (B, C, H, W)"""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x + self.bias.to(x.dtype).view(1, -1, 1, 1), LEAK)
+
+
+class Block(nn.Module):
+    """x + W3 φ(W2 φ(W1 x)): 1x1 widening, grouped 3x3, 1x1 narrowing; x: (B, C, H, W)"""
+
+    def __init__(self, channels: int, expansion: int, group_size: int | None):
+        super().__init__()
+        inner = channels * expansion
+        if group_size is not None and inner % group_size:
+            raise UserError(f"{inner} inner channels are not whole groups of {group_size}; change width or group_size")
+        self.w1 = nn.Conv2d(channels, inner, 1, bias=False)
+        self.w2 = nn.Conv2d(inner, inner, 3, padding=1, bias=False, groups=inner // group_size if group_size else 1)
+        self.w3 = nn.Conv2d(inner, channels, 1, bias=False)
+        self.a1, self.a2 = BiasedActivation(inner), BiasedActivation(inner)
+
+    def reset_parameters(self, num_blocks: int) -> None:
+        gain = ACTIVATION_GAIN * num_blocks**-0.25  # Fix-up: L^(-1/(2m-2)) with m = 3 layers a branch
+        init_fan_in(self.w1, gain)
+        init_fan_in(self.w2, gain)
+        nn.init.zeros_(self.w3.weight)
+        nn.init.zeros_(self.a1.bias)
+        nn.init.zeros_(self.a2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.w3(self.a2(self.w2(self.a1(self.w1(x)))))
+
+
+class _R3GAN(nn.Module):
+    """What both nets share: the stages' shape and the initialisation."""
+
+    def __init__(
+        self,
+        size: int,
+        width: int,
+        widths: Sequence[int] | None,
+        blocks: int,
+        expansion: int,
+        group_size: int | None,
+        patch: int,
+    ):
+        super().__init__()
+        default = stage_widths(size, width, patch)
+        self.widths = default if widths is None else list(widths)
+        if len(self.widths) != len(default):
+            raise UserError(
+                f"widths={self.widths} has {len(self.widths)} stages, but {size}x{size} images with patch={patch} "
+                f"take {len(default)}, from 4x4 upwards"
+            )
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(Block(w, expansion, group_size) for _ in range(blocks))) for w in self.widths
+        )
+
+    def _reset_blocks(self) -> None:
+        blocks = [m for m in self.modules() if isinstance(m, Block)]
+        for block in blocks:
+            block.reset_parameters(len(blocks))
+
+
+class R3GANGenerator(Recorded, _R3GAN):
+    """z: (B, z_dim), y: (B,) class indices or None -> (B, channels, size, size), unbounded.
+
+    num_classes: 0 for an unconditional net
+    width, widths: channels up to 32x32, or of every stage from 4x4 upwards
+    patch: the last stage works at size/patch and writes patch x patch pixels a position
+    """
+
+    def __init__(
+        self,
+        size: int = 32,
+        channels: int = 3,
+        num_classes: int = 0,
+        z_dim: int = 64,
+        embed_dim: int = 64,
+        width: int = 768,
+        widths: Sequence[int] | None = None,
+        blocks: int = 2,
+        expansion: int = 2,
+        group_size: int | None = 16,
+        patch: int = 1,
+    ):
+        super().__init__(size, width, widths, blocks, expansion, group_size, patch)
+        self.z_dim, self.num_classes = z_dim, num_classes
+        first = self.widths[0]
+        if num_classes:
+            self.embed = nn.Embedding(num_classes, embed_dim)
+        self.linear = nn.Linear(z_dim + (embed_dim if num_classes else 0), first, bias=False)
+        self.basis = nn.Parameter(torch.empty(first, 4, 4))
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 1, bias=False) if a != b else nn.Identity(), Upsample())
+            for a, b in zip(self.widths, self.widths[1:], strict=False)
+        )
+        self.to_pixels = nn.Sequential(
+            nn.Conv2d(self.widths[-1], channels * patch**2, 1, bias=False), nn.PixelShuffle(patch)
+        )
+        self.reset_parameters()
+        self.to(memory_format=torch.channels_last)
+
+    def reset_parameters(self) -> None:
+        self._reset_blocks()
+        if self.num_classes:
+            nn.init.normal_(self.embed.weight)
+        init_fan_in(self.linear)
+        nn.init.normal_(self.basis)
+        for conv in (*(up[0] for up in self.ups), self.to_pixels[0]):  # type: ignore[index]
+            if isinstance(conv, nn.Conv2d):
+                init_fan_in(conv)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.num_classes:
+            z = torch.cat([z, self.embed(y)], dim=1)
+        x = self.linear(z)[:, :, None, None] * self.basis.to(z.dtype)
+        x = self.stages[0](x.contiguous(memory_format=torch.channels_last))
+        for up, stage in zip(self.ups, self.stages[1:], strict=True):  # type: ignore[arg-type]
+            x = stage(up(x))
+        return self.to_pixels(x)
+
+
+class R3GANDiscriminator(Recorded, _R3GAN):
+    """x: (B, channels, size, size), y: (B,) or None -> Critique with one (B,) logit: the generator mirrored.
+
+    With classes the logit is the dot product of the head's features with the class embedding.
+    """
+
+    def __init__(
+        self,
+        size: int = 32,
+        channels: int = 3,
+        num_classes: int = 0,
+        embed_dim: int = 64,
+        width: int = 768,
+        widths: Sequence[int] | None = None,
+        blocks: int = 2,
+        expansion: int = 2,
+        group_size: int | None = 16,
+        patch: int = 1,
+    ):
+        super().__init__(size, width, widths, blocks, expansion, group_size, patch)
+        self.num_classes = num_classes
+        first = self.widths[0]
+        self.from_pixels = nn.Sequential(
+            nn.PixelUnshuffle(patch), nn.Conv2d(channels * patch**2, self.widths[-1], 1, bias=False)
+        )
+        self.downs = nn.ModuleList(
+            nn.Sequential(Downsample(), nn.Conv2d(b, a, 1, bias=False) if a != b else nn.Identity())
+            for a, b in zip(self.widths, self.widths[1:], strict=False)
+        )
+        self.basis = nn.Conv2d(first, first, 4, groups=first, bias=False)
+        self.linear = nn.Linear(first, embed_dim if num_classes else 1, bias=False)
+        if num_classes:
+            self.embed = nn.Embedding(num_classes, embed_dim)
+        self.reset_parameters()
+        self.to(memory_format=torch.channels_last)
+
+    def reset_parameters(self) -> None:
+        self._reset_blocks()
+        for conv in (*(down[1] for down in self.downs), self.from_pixels[1]):  # type: ignore[index]
+            if isinstance(conv, nn.Conv2d):
+                init_fan_in(conv)
+        init_fan_in(self.basis)
+        init_fan_in(self.linear)
+        if self.num_classes:
+            nn.init.normal_(self.embed.weight, std=1 / math.sqrt(self.embed.embedding_dim))
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Critique:
+        x = self.from_pixels(x.contiguous(memory_format=torch.channels_last))
+        for down, stage in zip(reversed(self.downs), reversed(self.stages[1:]), strict=True):  # type: ignore[arg-type,call-overload]
+            x = down(stage(x))
+        h = self.basis(self.stages[0](x)).flatten(1)
+        out = self.linear(h)
+        logit = (out * self.embed(y)).sum(1) if self.num_classes else out.squeeze(1)
+        return Critique([logit], [[h]])

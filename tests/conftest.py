@@ -1,0 +1,76 @@
+"""What every test stands on: one thread, a fixed seed, a cache of its own, doors run as users run them."""
+
+from __future__ import annotations
+
+import os
+
+# before torch is imported, and inherited by every subprocess: xdist's workers share the cores
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+torch.set_num_threads(1)
+hypothesis.settings.register_profile("gan_kit", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("gan_kit")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    # not under tmp_path: a test may count what lies in there
+    monkeypatch.setenv("GAN_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def fashion_root() -> Path:
+    """The folder that holds Fashion-MNIST's four files; skips where there is none, a test never downloads."""
+    places = [Path("/usr/share/datasets/fashion-mnist")]
+    if data := os.environ.get("GAN_KIT_DATA"):
+        names = ("", "fashion-mnist", "fashion_mnist", "FashionMNIST/raw")
+        places = [Path(data) / name for name in names] + places
+    for place in places:
+        if any(place.glob("train-images-idx3-ubyte*")):
+            return place
+    pytest.skip(f"Fashion-MNIST is in none of {[str(p) for p in places]}; apt install dataset-fashion-mnist")
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a door from an empty folder, as a user would: `cli("train", "+experiment=ring").returncode`."""
+
+    def run(
+        door: str,
+        *args: str,
+        timeout: float = 240,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = tmp_path,
+    ) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        return subprocess.run(
+            [sys.executable, "-m", f"gan_kit.{door}", *args],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": path, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run

@@ -1,4 +1,4 @@
-"""What a source hands over, and the two things every source needs: a checked split name and a place to look in."""
+"""What a source hands over, and what every source needs: a checked split name and a cache to look in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays in memory (or mapped from a file) as a LightningDataModule: one generic class, and one a source for configs."""
+"""Arrays as a LightningDataModule: one generic class, and one for each source that configs name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class ArrayDataModule(LightningDataModule):
         self, source: Source, batch_size: int = 64, labels: bool = True, hflip: bool = False, seed: int = 0
     ) -> None:
         super().__init__()
-        self.source, self.batch_size, self.labels, self.hflip, self.seed = source, batch_size, labels, hflip, seed
+        self.source, self.batch_size, self.labels = source, batch_size, labels
+        self.hflip, self.seed = hflip, seed
         self._arrays: dict[str, Arrays] = {}
 
     def arrays(self, split: str) -> Arrays:
@@ -47,7 +48,7 @@ class ArrayDataModule(LightningDataModule):
     @property
     def spec(self) -> DataSpec:
         x, y, names = (train := self.arrays("train")).x, train.y, train.class_names
-        return DataSpec(tuple(x.shape[1:]), 0 if y is None else len(names), names)
+        return DataSpec(tuple(x.shape[1:]), 0 if y is None else len(names) or int(y.max()) + 1, names)
 
     def prepare_data(self) -> None:
         self.arrays("train")  # one process a machine comes first: the others find its download or cache
@@ -55,7 +56,7 @@ class ArrayDataModule(LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         train = self.arrays("train")
         if self.hflip and train.x.ndim != 4:
-            raise UserError(f"hflip mirrors pictures, these samples are {train.x.shape[1:]}; set data.hflip=false")
+            raise UserError(f"hflip mirrors pictures, not {train.x.shape[1:]}; set data.hflip=false")
         trainer = self.trainer
         return BatchLoader(
             train.x,
@@ -86,7 +87,7 @@ def scaled(x: Tensor) -> Tensor:
     return x if x.is_floating_point() else x.to(torch.float32).div_(127.5).sub_(1)
 
 
-# One class a source, with its arguments beside the loader's: `data.root=…`, `data.batch_size=…`, in Hydra as in the CLI.
+# One class a source, its arguments beside the loader's: `data.root=…`, `data.batch_size=…` in both doors.
 
 
 class DigitsData(ArrayDataModule):

@@ -1,4 +1,4 @@
-"""scikit-learn's hand-written digits: 1,797 grey pictures of 8x8 that come with the package, nothing to download."""
+"""scikit-learn's hand-written digits: 1,797 grey pictures of 8x8 that come with the package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEST_PER_CLASS = 30
 
 
 class Digits:
-    """Split by us, for good: 30 of each class for test (300), chosen at a fixed seed, the other 1,497 for train."""
+    """Split by us, for good: 30 of each class for test (300), drawn at a fixed seed; 1,497 for train."""
 
     def __init__(self, transform: Transform | None = None) -> None:
         self.transform = transform
@@ -34,7 +34,7 @@ class Digits:
 
 
 def _is_test(y: np.ndarray) -> np.ndarray:
-    # ranks of raw bits: unlike Generator's methods, a bit generator's stream never changes between NumPy versions
+    # raw bits: unlike Generator's methods, a bit generator's stream is the same in every NumPy version
     rank = np.random.Philox(np.random.SeedSequence(1797)).random_raw(len(y))
     test = np.zeros(len(y), bool)
     for digit in range(10):

@@ -37,13 +37,13 @@ class FashionMNIST:
         self.transform = transform
 
     def load(self, split: str) -> Arrays:
-        """-> x (N, 1, 28, 28) uint8, or of the transform's size; y (N,) int64; UserError when not to be had"""
+        """-> x (N, 1, 28, 28) uint8, or of the transform's size; y (N,) int64; else UserError"""
         images, labels = self._files(check_split(split))
         n = COUNTS[split]
         x = read_idx(images, (n, 28, 28))[:, None]
         y = read_idx(labels, (n,)).astype(np.int64)
         if y.max() >= len(CLASS_NAMES):
-            raise UserError(f"{labels} holds class {y.max()}, Fashion-MNIST has 0 to 9; it is another data set's")
+            raise UserError(f"{labels} holds class {y.max()}, Fashion-MNIST has 0 to 9; fetch it again")
         if self.transform is not None:
             x = self.transform.arrays(x)
         return Arrays(x, y, CLASS_NAMES)
@@ -87,15 +87,15 @@ class FashionMNIST:
             from torchvision.datasets import FashionMNIST as Published
 
             Published(str(Path(home).expanduser()), download=True)  # checks the files' MD5
-        except Exception as e:  # no network, no torchvision, a full disk, a proxy's page: all mend the same way
+        except Exception as e:  # no network, no torchvision, a full disk, a proxy's page: one cure
             return " ".join(f"{type(e).__name__}: {e}".split())[:200]
         return ""
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """An idx file of unsigned bytes (LeCun's format), gzipped or not -> uint8 of `shape`, which its header must tell.
+    """An idx file of unsigned bytes (LeCun's format), gzipped or not -> uint8 of `shape`.
 
-    Raises UserError naming the file when it is cut short, damaged or holds something else.
+    Raises UserError naming the file when it is cut short, damaged or its header tells another shape.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:

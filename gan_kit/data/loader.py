@@ -1,4 +1,4 @@
-"""Whole batches in an order that is a pure function of (seed, epoch), with the position saved: exact resume."""
+"""Whole batches, their order a pure function of (seed, epoch), the position saved: exact resume."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class RawBatch(NamedTuple):
 
 
 class BatchLoader:
-    """One pass is len(self) batches: each row at most once, the last N % batch_size rows of the order left out.
+    """One pass is len(self) batches: each row at most once, the order's last N % batch_size left out.
 
     batch_size is the global batch; rank r of w gets its r-th slice, so that the order does not depend on w.
-    `endless`: go on into the next epoch instead of stopping. Lightning counts batches itself and cuts epochs by
-    limit_train_batches; the stream then runs on where the cut fell, in a resumed run too.
+    endless: an iterator goes on into the next epoch. Lightning counts batches itself and may cut epochs short
+    (limit_train_batches): the stream then runs on from the cut, in a resumed run too.
 
     Raises UserError for a batch size that the rows or the ranks cannot make.
     """
@@ -60,7 +60,7 @@ class BatchLoader:
             )
         if batch_size % world_size:
             raise UserError(
-                f"batch_size={batch_size} (of all processes together) does not divide by {world_size} processes; "
+                f"batch_size={batch_size} does not divide among {world_size} processes, whose sum it is; "
                 f"set data.batch_size={-(-batch_size // world_size) * world_size}"
             )
         if seed < 0:
@@ -77,7 +77,7 @@ class BatchLoader:
         return len(self.x) // self.batch_size
 
     def __iter__(self) -> Iterator[RawBatch]:
-        # A generator: nothing moves before the first batch is asked for, and Lightning makes iterators it never uses.
+        # A generator, so nothing moves before a batch is asked for: Lightning makes iterators it never uses.
         ahead = self._position > 0 and not (self._restored or self.endless)
         self._restored = False
         if ahead or self._position >= len(self):
@@ -118,12 +118,12 @@ class BatchLoader:
         """Raises UserError when the state is of a stream over other data or other batches."""
         if state["samples"] != len(self.x):
             raise UserError(
-                f"the checkpoint was made on {state['samples']:,} samples, this data set has {len(self.x):,}; "
+                f"the checkpoint was made on {state['samples']:,} samples, here are {len(self.x):,}; "
                 "resume with the same data, or start anew"
             )
         if state["batch_size"] != self.batch_size:
             raise UserError(
-                f"the checkpoint was made with batch_size={state['batch_size']}, this run has {self.batch_size}; "
+                f"the checkpoint was made with batch_size={state['batch_size']}, not {self.batch_size}; "
                 f"set data.batch_size={state['batch_size']}"
             )
         self._epoch, self._position = int(state["epoch"]), int(state["position"])
@@ -139,8 +139,8 @@ def _bits(n: int, *key: int) -> np.ndarray:
 
 
 def _take(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    # Read in file order, hand over in drawn order: were batches sorted, the slices of the ranks would differ in
-    # kind on data stored class by class.
+    # Read in file order, hand over in drawn order: with sorted batches, ranks would get different classes
+    # from data stored class by class.
     by_file = np.argsort(rows)
     out = np.empty((len(rows), *x.shape[1:]), x.dtype)
     out[by_file] = x[rows[by_file]]

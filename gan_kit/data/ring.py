@@ -1,4 +1,4 @@
-"""Gaussians on a circle: the smallest data set on which a GAN can lose modes, with everything known about it."""
+"""Gaussians on a circle: the smallest data set on which a GAN can lose modes, and all is known about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Ring"]
 
 
 class Ring:
-    """`modes` equal Gaussians of standard deviation `std`, their centres evenly spaced on a circle of `radius`.
+    """`modes` equal Gaussians of standard deviation `std`, centred evenly on a circle of `radius`.
 
     count: points in the train split; the test split has as many, drawn apart
     seed: of the points, not of the run: the data stay the same when the run's seed changes
@@ -25,11 +25,9 @@ class Ring:
         if modes < 1:
             raise UserError(f"modes={modes}; a ring needs at least 1")
         if count < modes:
-            raise UserError(f"count={count} leaves some of {modes} modes empty; set data.count={modes} or more")
+            raise UserError(f"count={count} leaves modes empty; set data.count={modes} or more")
         if not (radius > 0 and std >= 0 and radius + 4 * std <= 1):
-            raise UserError(
-                f"radius={radius} with std={std} leaves [-1, 1], where data live; keep radius + 4 std at most 1"
-            )
+            raise UserError(f"radius={radius} with std={std} leaves [-1, 1]; keep radius + 4 std at most 1")
         if seed < 0:
             raise UserError(f"seed={seed} of the ring's points is negative; give 0 or more")
         self.modes, self.radius, self.std, self.count, self.seed = modes, radius, std, count, seed
@@ -41,7 +39,7 @@ class Ring:
         return self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
     def load(self, split: str) -> Arrays:
-        """-> x (count, 2) float32; y (count,) int64, the mode; each mode has count / modes points, to within one"""
+        """-> x (count, 2) float32; y (count,) int64, the mode; modes differ by one point at most"""
         stream = np.random.SeedSequence([self.seed, int(check_split(split) == "test")])
         rng = np.random.Generator(np.random.Philox(stream))
         y = np.arange(self.count, dtype=np.int64) % self.modes

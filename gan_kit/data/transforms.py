@@ -1,4 +1,4 @@
-"""How a picture gets its size. Applied once on the CPU, when a source makes its arrays; Pillow does the resampling."""
+"""How a picture gets its size. Applied once, on the CPU, when a source makes its arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILTERS = ("lanczos", "box", "bicubic", "bilinear")
 
 
 class Transform(ABC):
-    """A picture of any size -> a square one. Its repr is its fingerprint: it must name all that changes a pixel."""
+    """A picture of any size -> a square one. Its repr is its fingerprint: it names all that matters."""
 
     size: int
 
@@ -78,7 +78,7 @@ class Resize(Transform):
 
 
 class PadTo(Transform):
-    """Put the picture, pixel for pixel, in the middle of a size x size field of `value` (28 -> 32 adds 2 a side).
+    """Put the picture, pixel for pixel, in the middle of a size x size field (28 -> 32 adds 2 a side).
 
     An odd margin has its extra row below and its extra column on the right.
     """
@@ -140,7 +140,7 @@ def _checked_size(size: int) -> int:
 
 def _checked_value(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 255:
-        raise UserError(f"value={value!r} is no grey level; give a whole number from 0 (black) to 255 (white)")
+        raise UserError(f"value={value!r} is no grey level; give a number from 0 (black) to 255")
     return value
 
 

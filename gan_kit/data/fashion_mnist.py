@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -20,6 +22,13 @@ CLASS_NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
+# SHA-256 of the unpacked files: MNIST and KMNIST have the same names, sizes and headers
+DIGESTS = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
 COUNTS = {"train": 60_000, "test": 10_000}
 STEMS = {"train": "train", "test": "t10k"}
 SUBFOLDERS = ("", "FashionMNIST/raw", "fashion-mnist", "fashion_mnist")
@@ -40,10 +49,8 @@ class FashionMNIST:
         """-> x (N, 1, 28, 28) uint8, or of the transform's size; y (N,) int64; else UserError"""
         images, labels = self._files(check_split(split))
         n = COUNTS[split]
-        x = read_idx(images, (n, 28, 28))[:, None]
-        y = read_idx(labels, (n,)).astype(np.int64)
-        if y.max() >= len(CLASS_NAMES):
-            raise UserError(f"{labels} holds class {y.max()}, Fashion-MNIST has 0 to 9; fetch it again")
+        x = read_idx(images, (n, 28, 28), DIGESTS[images.name.removesuffix(".gz")])[:, None]
+        y = read_idx(labels, (n,), DIGESTS[labels.name.removesuffix(".gz")]).astype(np.int64)
         if self.transform is not None:
             x = self.transform.arrays(x)
         return Arrays(x, y, CLASS_NAMES)
@@ -92,10 +99,10 @@ class FashionMNIST:
         return ""
 
 
-def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def read_idx(path: Path, shape: tuple[int, ...], digest: str = "") -> np.ndarray:
     """An idx file of unsigned bytes (LeCun's format), gzipped or not -> uint8 of `shape`.
 
-    Raises UserError naming the file when it is cut short, damaged or its header tells another shape.
+    Raises UserError naming the file when it is cut short, damaged, of another shape or digest.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
@@ -105,11 +112,13 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         raise UserError(f"{path} cannot be read ({e}); fetch it again") from e
     # two zero bytes, the type (8: unsigned byte), the rank, then each length as a big-endian 32-bit number
     header = bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
-    size = len(header) + int(np.prod(shape))
+    size = len(header) + math.prod(shape)
     if raw[: len(header)] != header:
         raise UserError(f"{path} is no idx file of {'x'.join(map(str, shape))} bytes; fetch it again")
     if len(raw) != size:
         raise UserError(f"{path} holds {len(raw):,} bytes where its header tells {size:,}; fetch it again")
+    if digest and hashlib.sha256(raw).hexdigest() != digest:
+        raise UserError(f"{path} is whole, but other data than were published (is it MNIST?); fetch it again")
     return np.frombuffer(raw, np.uint8, offset=len(header)).reshape(shape)
 
 

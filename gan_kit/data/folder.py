@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
-import tempfile
+import time
+import uuid
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -40,7 +42,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 SIDECARS = {".csv", ".db", ".html", ".ini", ".json", ".log", ".md", ".txt", ".xml", ".yaml", ".yml"}
 SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 LISTED = 10  # files named in a message; the count is always told
-CHUNK = 1024
+CHUNK = 1024  # pictures decoded before they are written
+STALE_SECONDS = 3 * 86_400
 
 
 class Folder:
@@ -100,7 +103,9 @@ class Folder:
         meta = _read_meta(entry)
         if meta is None:
             meta = self._build(listing, entry)
-        elif meta["broken"]:
+        if meta[
+            "broken"
+        ]:  # told after the cache is in place: with on_error=skip the next start need not decode
             self._report(meta["broken"], len(listing.files))
         n = meta["counts"][split]
         if n == 0:
@@ -134,8 +139,10 @@ class Folder:
     def _build(self, listing: _Listing, entry: Path) -> dict[str, Any]:
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
-            # beside its place, so that the rename stays on one disk
-            work = Path(tempfile.mkdtemp(prefix=".building-", dir=entry.parent))
+            _sweep(entry.parent)
+            # beside its place, so that the rename stays on one disk; not mkdtemp, which shuts others out
+            work = entry.parent / f".building-{uuid.uuid4().hex}"
+            work.mkdir()
         except OSError as e:
             raise UserError(
                 f"the picture cache {self.cache_dir} cannot be written ({e.strerror or e}); "
@@ -187,8 +194,6 @@ class Folder:
                 x.close()
                 np.save(work / f"{split}_y.npy", np.array(y, np.int64))
                 counts[split] = len(y)
-        if broken:
-            self._report(broken, len(listing.files))
         return {"counts": counts, "broken": broken, "shape": shape}
 
     def _split_of(self, file: _File) -> str:
@@ -244,7 +249,10 @@ def _scan(root: Path, labels: bool) -> _Listing:
     if not root.is_dir():
         raise UserError(f"{root} is a file; set data.root to the folder of pictures")
     others: Counter[str] = Counter()
-    files = sorted(_walk(root, root, others, seen=set()), key=lambda f: f.name)
+    try:
+        files = sorted(_walk(root, root, others, seen=set()), key=lambda f: f.name)
+    except PermissionError as e:
+        raise UserError(f"{e.filename} cannot be listed ({e.strerror}); let this user read it") from e
     if not files:
         found = f" (it holds {_tally(others)})" if others else ""
         raise UserError(
@@ -324,8 +332,8 @@ def decoded(path: Path, *, channels: int, transform: Transform, max_pixels: int)
                 return f"{image.width}x{image.height} is over data.max_pixels={max_pixels}"
             image.load()
             return to_chw(transform(upright(image, channels)))
-    except UserError:  # the transform's settings are wrong, not the file
-        raise
+    except UserError as e:  # the transform's settings are wrong, not the file
+        raise UserError(f"{path}: {e}") from e
     except MemoryError:
         return "too large for memory"
     except Exception as e:  # a damaged file can raise almost anything from a decoder
@@ -337,7 +345,8 @@ def upright(image: Image, channels: int) -> Image:
     from PIL import Image as pil
     from PIL import ImageOps
 
-    image = ImageOps.exif_transpose(image)
+    with contextlib.suppress(Exception):  # damaged EXIF data does not spoil the pixels
+        image = ImageOps.exif_transpose(image)
     mode = "L" if channels == 1 else "RGB"
     if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips instead of scaling
         grey = np.asarray(image).astype(np.int64)
@@ -346,7 +355,7 @@ def upright(image: Image, channels: int) -> Image:
         image = pil.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("floating-point pixels, whose range is unknown; save as 8 or 16 bits")
-    if image.has_transparency_data:
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = pil.alpha_composite(pil.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert(mode)
@@ -433,9 +442,18 @@ def _moved(work: Path, entry: Path) -> bool:
             if _read_meta(entry) is not None:
                 return False
             # damaged since it was written: out of the way by rename, so that no reader meets half a folder
-            aside = Path(tempfile.mkdtemp(prefix=".damaged-", dir=entry.parent))
-            os.rename(entry, aside)
+            aside = entry.parent / f".damaged-{uuid.uuid4().hex}"
+            with contextlib.suppress(FileNotFoundError):  # another process did it
+                os.rename(entry, aside)
             shutil.rmtree(aside, ignore_errors=True)
         else:
             return True
     raise OSError(f"{entry} is in the way")
+
+
+def _sweep(home: Path) -> None:
+    """Remove what killed processes left half built, days ago."""
+    for left in [*home.glob(".building-*"), *home.glob(".damaged-*")]:
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)

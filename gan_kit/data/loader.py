@@ -51,8 +51,10 @@ class BatchLoader:
         world_size: int = 1,
         endless: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size}; set data.batch_size=1 or more")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise UserError(
+                f"batch_size={batch_size} is no whole number from 1 on; set data.batch_size=64, say"
+            )
         if len(x) < batch_size:
             raise UserError(
                 f"{len(x):,} samples do not fill a batch of {batch_size}; "

@@ -1,0 +1,20 @@
+"""What happens around the training step. None of them touches the training stream of random numbers."""
+
+from gan_kit.callbacks.budget import Budget
+from gan_kit.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from gan_kit.callbacks.guard import Guard
+from gan_kit.callbacks.interrupt import Interrupt
+from gan_kit.callbacks.metrics import MetricsLog
+from gan_kit.callbacks.progress import Progress
+from gan_kit.callbacks.samples import SampleGrid
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "Budget",
+    "Checkpoints",
+    "Guard",
+    "Interrupt",
+    "MetricsLog",
+    "Progress",
+    "SampleGrid",
+]

@@ -1,0 +1,94 @@
+"""Checkpoints that are written whole or not at all, and the bundle beside them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from gan_kit import bundle
+from gan_kit.callbacks.clock import crossed, is_last_step
+from gan_kit.callbacks.guard import check_weights
+from gan_kit.runs import checkpoint_path, checkpoints
+from gan_kit.types import UserError
+
+__all__ = ["AtomicCheckpointIO", "Checkpoints"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the file, flushes to the disk, then renames: a reader sees the old state or the new one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except (OSError, RuntimeError) as error:  # torch's zip writer turns a failed write into a RuntimeError
+            part.unlink(missing_ok=True)
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+            raise UserError(
+                f"could not write {path} ({reason}); earlier checkpoints are whole: make room (is the disk full?), "
+                f"then resume={path.parent.parent}"
+            ) from error
+
+
+class Checkpoints(Checkpoint):
+    """Saves checkpoints and the bundle into the run folder (the trainer's `default_root_dir`).
+
+    every_samples, every_minutes: whichever comes first; always at the end, also of an interrupted training
+    keep: how many of the newest stay (two, so that a damaged newest one has one before it)
+    facts: plain values for the bundle's card
+    """
+
+    def __init__(
+        self,
+        every_samples: int | None = None,
+        every_minutes: float | None = 5.0,
+        keep: int = 2,
+        facts: dict[str, Any] | None = None,
+    ):
+        if keep < 1:
+            raise UserError(f"keep={keep} checkpoints: at least 1, better 2, so that a damaged one has one before it")
+        self.every_samples, self.every_minutes, self.keep = every_samples, every_minutes, keep
+        self.facts = facts or {}
+        self._last = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._last = time.monotonic()
+        for part in (Path(trainer.default_root_dir) / "checkpoints").glob(".*.part"):
+            part.unlink()  # of a run that was killed while writing
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        minutes = (time.monotonic() - self._last) / 60
+        if (
+            is_last_step(trainer)
+            or (self.every_samples and crossed(self.every_samples, pl_module, batch, trainer))
+            or (self.every_minutes and minutes >= self.every_minutes)
+        ):
+            self.save(trainer, pl_module)
+            self._last = time.monotonic()
+
+    def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        check_weights(pl_module)
+        run = Path(trainer.default_root_dir)
+        trainer.save_checkpoint(checkpoint_path(run, pl_module.samples_seen))
+        if not trainer.is_global_zero:
+            return
+        facts = {**self.facts, "samples_seen": pl_module.samples_seen}
+        net = pl_module.generator if pl_module.generator_ema is None else pl_module.generator_ema
+        bundle.save(run / "bundle", net, pl_module.prior, trainer.datamodule.spec, facts)  # type: ignore[attr-defined]
+        for old in checkpoints(run)[: -self.keep]:
+            old.unlink()

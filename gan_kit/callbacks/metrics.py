@@ -1,0 +1,49 @@
+"""The step's scalars, to metrics.jsonl and to whatever loggers the trainer has."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gan_kit.callbacks.clock import is_last_step
+
+__all__ = ["MetricsLog"]
+
+
+class MetricsLog(Callback):
+    """Every `every_steps` steps one JSON line; the x axis of all loggers is samples seen."""
+
+    def __init__(self, every_steps: int = 50):
+        self.every_steps = every_steps
+        self._since = (0.0, 0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = (time.perf_counter(), pl_module.samples_seen)
+        self.path = Path(trainer.default_root_dir) / "metrics.jsonl"
+        if self.path.exists():  # lines of steps that a killed run took after its last checkpoint are taken again
+            lines = self.path.read_text().splitlines()
+            kept = [line for line in lines if _samples(line) <= pl_module.samples_seen]
+            self.path.write_text("".join(f"{line}\n" for line in kept))
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if not trainer.is_global_zero or (pl_module.step % self.every_steps and not is_last_step(trainer)):
+            return
+        now, (then, samples) = time.perf_counter(), self._since
+        row = {name: float(value) for name, value in pl_module.scalars.items()}
+        row["samples_per_second"] = (pl_module.samples_seen - samples) / max(now - then, 1e-9)
+        self._since = (now, pl_module.samples_seen)
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=pl_module.samples_seen)
+        with self.path.open("a") as file:
+            file.write(json.dumps({"samples_seen": pl_module.samples_seen, "step": pl_module.step, **row}) + "\n")
+
+
+def _samples(line: str) -> float:
+    try:
+        return json.loads(line)["samples_seen"]
+    except (json.JSONDecodeError, KeyError, TypeError):  # the half line of a killed run
+        return float("inf")

@@ -1,0 +1,59 @@
+"""A progress bar in samples: rate, losses, time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tqdm import tqdm
+
+__all__ = ["Progress"]
+
+
+class Progress(Callback):
+    """total: samples of the whole training, for the time left
+
+    Where stderr is no terminal (a log file, CI), one line every `log_seconds` instead.
+    """
+
+    def __init__(self, total: int | None = None, refresh_seconds: float = 0.5, log_seconds: float = 30.0):
+        self.total, self.refresh_seconds, self.log_seconds = total, refresh_seconds, log_seconds
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._shown = self._began = time.monotonic()
+        self._first = pl_module.samples_seen
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=self.total,
+            initial=pl_module.samples_seen,
+            unit=" samples",
+            unit_scale=True,
+            dynamic_ncols=True,
+            smoothing=0.1,
+            disable=not (self._terminal and trainer.is_global_zero),
+        )
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        now = time.monotonic()
+        if now - self._shown < (self.refresh_seconds if self._terminal else self.log_seconds):
+            return
+        self._shown = now
+        losses = {k: f"{float(v):.3f}" for k, v in pl_module.scalars.items() if k in ("loss_d", "loss_g")}
+        if self._terminal:
+            self._bar.set_postfix(losses, refresh=False)
+            self._bar.update(pl_module.samples_seen - self._bar.n)
+        elif trainer.is_global_zero:
+            seen, rate = pl_module.samples_seen, (pl_module.samples_seen - self._first) / (now - self._began)
+            left = f", {(self.total - seen) / rate / 60:.1f} min left" if self.total else ""
+            words = " ".join(f"{k} {v}" for k, v in losses.items())
+            print(f"{seen:,} samples, {rate:,.0f} samples/s{left}, {words}", file=sys.stderr, flush=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._bar.update(pl_module.samples_seen - self._bar.n)
+        self._bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if bar := getattr(self, "_bar", None):
+            bar.close()

@@ -1,0 +1,76 @@
+"""Sample a trained generator: python -m gan_kit.sample run=runs/image/digits n=64 label=3"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from gan_kit import _door
+from gan_kit.types import UserError
+
+HELP = """\
+Draw samples from a trained generator: PNG files and a grid.
+
+  python -m gan_kit.sample [key=value ...]
+
+  run=runs        a bundle, a run (runs/NAME/TIME), or a folder of runs: the newest is taken
+  n=64            how many
+  label=null      a class index or name; null draws all classes evenly
+  seed=0          sample number i of a seed is always the same, whatever n and batch_size
+  psi=1.0         truncation: below 1 less varied, more typical
+  batch_size=64   device=cpu
+  out=null        where to: a folder (default: generated/... in the run's folder)
+"""
+
+
+def main() -> None:
+    with _door.one_line_errors():
+        arguments = sys.argv[1:]
+        if {"-h", "--help"} & set(arguments):
+            print(HELP)
+            return
+        if wrong := [a for a in arguments if "=" not in a]:
+            raise UserError(f"{wrong[0]!r} is not key=value; see python -m gan_kit.sample --help")
+        sample(_door.compose("sample", arguments))
+
+
+def sample(cfg: Any) -> Path:
+    """Write n PNG files and grid.png; -> their folder."""
+    import math
+
+    import torch
+    from tqdm import tqdm
+
+    from gan_kit.bundle import load
+    from gan_kit.pictures import grid, save_png, to_uint8
+    from gan_kit.runs import is_run, newest_run
+
+    where = Path(cfg.run)
+    gan = load(where).to(cfg.device)
+    name = "_".join(f"{k}={cfg[k]}" for k in ("label", "seed", "psi") if cfg[k] is not None)
+    if cfg.out:
+        out = Path(cfg.out)
+    else:
+        home = newest_run(where) if is_run(where) or not (where / "config.yaml").is_file() else where
+        out = home / "generated" / name
+    out.mkdir(parents=True, exist_ok=True)
+    shown: list[torch.Tensor] = []
+    written = 0
+    with tqdm(total=cfg.n, unit=" samples", disable=None) as bar:
+        for x in gan.batches(cfg.n, cfg.label, cfg.seed, cfg.psi, cfg.batch_size):
+            if x.dim() == 4:
+                for image in to_uint8(x).permute(0, 2, 3, 1).numpy():
+                    save_png(image, out / f"{written:06d}.png")
+                    written += 1
+            if len(shown) * cfg.batch_size < (256 if x.dim() == 4 else 10_000):
+                shown.append(x)
+            bar.update(len(x))
+    head = torch.cat(shown)[: 256 if x.dim() == 4 else 10_000]
+    save_png(grid(head, columns=max(1, round(math.sqrt(len(head))))), out / "grid.png")
+    print(f"{out / 'grid.png'}" + (f"  and {written} pictures beside it" if written else ""))
+    return out
+
+
+if __name__ == "__main__":
+    main()

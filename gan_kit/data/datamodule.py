@@ -47,8 +47,11 @@ class ArrayDataModule(LightningDataModule):
 
     @property
     def spec(self) -> DataSpec:
-        x, y, names = (train := self.arrays("train")).x, train.y, train.class_names
-        return DataSpec(tuple(x.shape[1:]), 0 if y is None else len(names) or int(y.max()) + 1, names)
+        train = self.arrays("train")
+        shape = tuple(train.x.shape[1:])
+        if train.y is None:
+            return DataSpec(shape)
+        return DataSpec(shape, len(train.class_names) or int(train.y.max()) + 1, train.class_names)
 
     def prepare_data(self) -> None:
         self.arrays("train")  # one process a machine comes first: the others find its download or cache

@@ -65,12 +65,12 @@ class Resize(Transform):
         if self.fit == "crop":
             side = min(w, h)
             left, top = (w - side) / 2, (h - side) / 2
-            return _resized(image, target, resample, (left, top, left + side, top + side))
+            return image.resize(target, resample, box=(left, top, left + side, top + side))
         if self.fit == "squash":
-            return _resized(image, target, resample, (0, 0, w, h))
+            return image.resize(target, resample)
         scale = self.size / max(w, h)
         inner = (max(1, round(w * scale)), max(1, round(h * scale)))
-        return _centred(_resized(image, inner, resample, (0, 0, w, h)), self.size, self.value)
+        return _centred(image.resize(inner, resample), self.size, self.value)
 
     def __repr__(self) -> str:
         value = f", value={self.value}" if self.fit == "pad" else ""
@@ -114,14 +114,6 @@ def to_chw(image: Image) -> np.ndarray:
     """A Pillow picture of mode L or RGB -> (C, H, W) uint8."""
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-
-def _resized(
-    image: Image, size: tuple[int, int], resample: int, box: tuple[float, float, float, float]
-) -> Image:
-    if image.size == size and box == (0, 0, *size):  # nothing to resample, and no filter to ring
-        return image
-    return image.resize(size, resample, box=box)
 
 
 def _centred(image: Image, size: int, value: int) -> Image:

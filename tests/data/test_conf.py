@@ -1,4 +1,4 @@
-"""The groups conf/data and conf/transform build what they say, with the flat overrides docs/data.md promises."""
+"""conf/data and conf/transform build what they say, with the flat overrides that docs/data.md promises."""
 
 from __future__ import annotations
 

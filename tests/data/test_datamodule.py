@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +91,16 @@ def test_labels_false_reaches_a_typed_source() -> None:
 def test_what_is_no_raw_batch_passes_through() -> None:
     batch = {"x": torch.zeros(1)}
     assert ArrayDataModule(Fixed(pictures())).on_after_batch_transfer(batch, 0) is batch
+
+
+def test_each_process_of_a_trainer_takes_its_share() -> None:
+    shares = []
+    for rank in range(2):
+        data = ArrayDataModule(Fixed(pictures(), np.arange(20)), batch_size=10)
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=2)
+        loader = data.train_dataloader()
+        shares += [y for batch in islice(loader, len(loader)) for y in batch.y.tolist()]
+    assert sorted(shares) == list(range(20))
 
 
 def test_vectors_have_no_mirror() -> None:

@@ -242,6 +242,8 @@ def test_broken_files_fail_with_the_list_and_the_cure(broken: Path) -> None:
         assert name in str(e.value)
     for reason in ("an empty file", "a link to nothing", "not a picture of a known format", "truncated"):
         assert reason in str(e.value)
+    # Pillow, left to itself, would hand the PostScript to Ghostscript
+    assert str(e.value).count("not a picture of a known format") == 2
 
 
 def test_broken_files_are_skipped_with_the_list(broken: Path) -> None:
@@ -357,6 +359,12 @@ def test_another_file_size_mtime_or_setting_is_another_entry(photos: Path, tmp_p
     assert count() == 6
     (photos / "cat" / "new.png").rename(photos / "cat" / "newer.png")
     assert count() == 7
+
+
+def test_twin_folders_do_not_share_an_entry(tmp_path: Path) -> None:
+    for shade in (10, 20):  # unpacked archives often give all files one time
+        os.utime(save(tmp_path / str(shade) / "a.bmp", (shade,) * 3), (1, 1))
+    assert [pixel(tmp_path / str(shade))[0] for shade in (10, 20)] == [10, 20]
 
 
 @pytest.mark.parametrize("spoilt", ["train_x.npy", "train_y.npy", "meta.json"])

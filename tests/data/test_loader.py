@@ -120,6 +120,12 @@ def test_after_a_restore_a_pass_is_the_rest_of_the_epoch_then_whole_ones() -> No
     assert len(head) + len(rest) == len(loader) == len(rows(loader))
 
 
+def test_an_endless_iterator_runs_through_the_epochs() -> None:
+    plain, endless = (BatchLoader(numbered(22), batch_size=5, endless=e) for e in (False, True))
+    want = rows(plain) + rows(plain) + rows(plain)
+    assert rows(islice(iter(endless), 6)) + rows(islice(iter(endless), 6)) == want
+
+
 def test_a_pass_left_midway_is_not_taken_up_again() -> None:
     loader = BatchLoader(numbered(22), batch_size=5)
     next(iter(loader))

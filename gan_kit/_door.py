@@ -71,18 +71,26 @@ def _as_mistake(error: BaseException) -> str | None:
         if isinstance(link, UserError):
             return str(link)
     names = {type(link).__name__ for link in chain}
-    if names & {"ConfigCompositionException", "MissingConfigException", "OverrideParseException", "ConfigAttributeError"}:
+    if names & {
+        "ConfigCompositionException",
+        "MissingConfigException",
+        "OverrideParseException",
+        "ConfigAttributeError",
+    }:
         return _as_override(chain)
     if "InstantiationException" in names or "ConfigTypeError" in names or "ValidationError" in names:
         return " ".join(str(chain[-1]).split()) + " (" + str(chain[0]).splitlines()[-1].strip() + ")"
     if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename or ''}; is the folder there, and may you write to it?"
+        return f"{error.strerror or error}: {error.filename!r}; is the folder there, and may you write to it?"
     return None
 
 
 def _as_override(chain: list[BaseException]) -> str:
     first = str(chain[0]).splitlines()
-    key = next((line.split("full_key:")[1].strip() for e in chain for line in str(e).splitlines() if "full_key:" in line), "")
+    key = next(
+        (line.split("full_key:")[1].strip() for e in chain for line in str(e).splitlines() if "full_key:" in line),
+        "",
+    )
     if key:
         siblings = _siblings(key)
         return f"no such setting {key!r}: {nearest(key, siblings)}have {siblings or 'none'}"

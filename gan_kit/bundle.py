@@ -1,7 +1,7 @@
 """A trained generator as a folder: generator.safetensors, config.yaml, card.md, samples.png. No pickle.
 
-    gan = gan_kit.load("runs/image/digits")
-    images = gan.sample(64, label=3, seed=0)          # (64, C, H, W) in [-1, 1]
+gan = gan_kit.load("runs/image/digits")
+images = gan.sample(64, label=3, seed=0)          # (64, C, H, W) in [-1, 1]
 """
 
 from __future__ import annotations
@@ -84,7 +84,12 @@ class TrainedGAN:
         start: int = 0,
     ) -> Iterator[Tensor]:
         """What `sample` returns, batch by batch: memory stays bounded."""
-        for name, value, least in (("n", n, 1), ("batch_size", batch_size, 1), ("start", start, 0), ("psi", psi, 0)):
+        for name, value, least in (
+            ("n", n, 1),
+            ("batch_size", batch_size, 1),
+            ("start", start, 0),
+            ("psi", psi, 0),
+        ):
             if value < least:
                 raise UserError(f"{name}={value} must be at least {least}")
         labels = self._labels(n, label, seed, start)
@@ -130,7 +135,13 @@ def picture_of(gan: TrainedGAN, columns: int = 10, seed: int = 0) -> Any:
     return grid(gan.sample(n, labels, seed), columns)
 
 
-def save(folder: Path | str, generator: nn.Module, prior: Prior, spec: DataSpec, facts: dict[str, Any] | None = None) -> Path:
+def save(
+    folder: Path | str,
+    generator: nn.Module,
+    prior: Prior,
+    spec: DataSpec,
+    facts: dict[str, Any] | None = None,
+) -> Path:
     """Write a bundle, whole or not at all; one that stands there is replaced.
 
     generator: built by a class that records its arguments (`gan_kit.nn.Recorded`)
@@ -184,7 +195,9 @@ def load(path: Path | str, allow: Sequence[str] = ()) -> TrainedGAN:
     if not (folder / CONFIG).is_file():
         before = folder.with_name(f".{folder.name}.old")  # killed between the two renames of `save`
         if not (before / CONFIG).is_file():
-            raise UserError(f"no bundle in {folder}: the run stopped before its first checkpoint; resume={folder.parent}")
+            raise UserError(
+                f"no bundle in {folder}: the run stopped before its first checkpoint; resume={folder.parent}"
+            )
         folder = before
     try:
         config = yaml.safe_load((folder / CONFIG).read_text())
@@ -226,7 +239,9 @@ def _class_of(target: str, allow: Sequence[str]) -> type:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
-        raise UserError(f"the bundle wants {target!r}, which this gan_kit ({gan_kit.__version__}) does not have") from None
+        raise UserError(
+            f"the bundle wants {target!r}, which this gan_kit ({gan_kit.__version__}) does not have"
+        ) from None
     if not isinstance(found, type):
         raise UserError(f"the bundle wants to build {target!r}, which is not a class")
     return found
@@ -243,7 +258,10 @@ def _sha256(path: Path) -> str:
 def _card(config: dict[str, Any], parameters: int) -> str:
     data, facts = config["data"], config["facts"]
     names = ", ".join(data["class_names"]) or f"{data['num_classes']} classes" if data["num_classes"] else "none"
-    lines = [f"| {k.replace('_', ' ')} | {v:,} |" if isinstance(v, int) else f"| {k.replace('_', ' ')} | {v} |" for k, v in facts.items()]
+    lines = [
+        f"| {k.replace('_', ' ')} | {v:,} |" if isinstance(v, int) else f"| {k.replace('_', ' ')} | {v} |"
+        for k, v in facts.items()
+    ]
     return "\n".join(
         [
             f"# {facts.get('experiment', 'A generator')}",

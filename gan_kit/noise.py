@@ -40,8 +40,20 @@ class BatchNoise:
     as long as each part makes the same calls.
     """
 
-    def __init__(self, key: Sequence[int], total: int, start: int = 0, stop: int | None = None, device: torch.device | str = "cpu"):
-        self.key, self.total, self.start, self.stop = tuple(key), total, start, total if stop is None else stop
+    def __init__(
+        self,
+        key: Sequence[int],
+        total: int,
+        start: int = 0,
+        stop: int | None = None,
+        device: torch.device | str = "cpu",
+    ):
+        self.key, self.total, self.start, self.stop = (
+            tuple(key),
+            total,
+            start,
+            total if stop is None else stop,
+        )
         self.generator = torch.Generator(device)
         self.calls = 0
 

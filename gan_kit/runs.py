@@ -58,7 +58,9 @@ def newest_run(root: Path) -> Path:
     if is_run(root):
         return root
     if not root.exists():
-        raise UserError(f"there is no folder {root}; train first (make demo), or name a run: run=runs/<experiment>/<time>")
+        raise UserError(
+            f"there is no folder {root}; train first (make demo), or name a run: run=runs/<experiment>/<time>"
+        )
     runs = [config.parent for config in root.rglob("config.yaml") if is_run(config.parent)]
     if not runs:
         raise UserError(f"no run below {root}; train first (make demo), or name a run: run=runs/<experiment>/<time>")

@@ -54,7 +54,11 @@ def _experiments() -> str:
 
 
 def _groups() -> list[str]:
-    return [f"{p.name}={'|'.join(_door.options(p.name))}" for p in sorted(_door.conf_dir().iterdir()) if p.is_dir() and p.name != "experiment"]
+    return [
+        f"{p.name}={'|'.join(_door.options(p.name))}"
+        for p in sorted(_door.conf_dir().iterdir())
+        if p.is_dir() and p.name != "experiment"
+    ]
 
 
 def normalised(arguments: list[str]) -> list[str]:
@@ -116,14 +120,13 @@ def _task(cfg: Any) -> None:
 def train(cfg: Any) -> int:
     """Build everything that `cfg` names and train; -> exit code (130 or 143 after a signal)."""
     import logging
+    import warnings
 
     import torch
     from hydra.utils import instantiate
-    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch import Trainer
     from lightning.pytorch.utilities.warnings import PossibleUserWarning
     from omegaconf import OmegaConf
-
-    import warnings
 
     from gan_kit.callbacks import Interrupt
     from gan_kit.runs import newest_whole
@@ -137,7 +140,7 @@ def train(cfg: Any) -> int:
     cfg.spec = {"shape": list(data.spec.shape), "num_classes": data.spec.num_classes}
     OmegaConf.resolve(cfg)
     run = Path(cfg.paths.output_dir)
-    gan: LightningModule = instantiate(cfg.model, _convert_="all")
+    gan: Any = instantiate(cfg.model, _convert_="all")
     callbacks = [instantiate(c, _convert_="all") for c in cfg.callbacks.values() if c]
     loggers = [instantiate(c, _convert_="all") for c in cfg.logger.values() if c]
     trainer: Trainer = instantiate(cfg.trainer, _convert_="all", callbacks=callbacks, logger=loggers or False)

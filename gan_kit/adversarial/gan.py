@@ -85,7 +85,8 @@ class GAN(L.LightningModule):
             raise UserError(f"n_critic={n_critic} and accumulate={accumulate} must be at least 1")
         if unknown := (schedules or {}).keys() - set(SCHEDULES):
             raise UserError(f"no such schedule {sorted(unknown)}; have {sorted(SCHEDULES)}")
-        self.generator, self.discriminator = generator, discriminator
+        self.generator: Any = generator
+        self.discriminator: Any = discriminator
         if init_seed is not None:
             for name, net in (("generator", generator), ("discriminator", discriminator)):
                 with torch.random.fork_rng():
@@ -94,7 +95,7 @@ class GAN(L.LightningModule):
         self.loss, self.penalties = loss, dict(penalties or {})
         self.augment, self.augment_p = augment, augment_p
         self.ema, self.prior = ema, prior or Normal()
-        self.generator_ema = copy.deepcopy(generator).eval().requires_grad_(False) if ema else None
+        self.generator_ema: Any = copy.deepcopy(generator).eval().requires_grad_(False) if ema else None
         self.optimizer_g, self.optimizer_d = optimizer_g, optimizer_d
         self.n_critic, self.accumulate = n_critic, accumulate
         self.clip_g, self.clip_d = clip_g, clip_d
@@ -108,14 +109,15 @@ class GAN(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         self.set_schedules()
         opt_g, opt_d = self.optimizers()
+        seen = len(batch.x) * self.world_size
         self.descend(opt_d, self.d_loss, batch, phase=0, clip=self.clip_d)
         if self.step % self.n_critic == 0:
             with frozen(self.discriminator):
                 self.descend(opt_g, self.g_loss, batch, phase=1, clip=self.clip_g)
             if self.ema:
-                self.ema.update(self.generator_ema, self.generator, len(batch.x) * self.n_critic, self.samples_seen)
+                self.ema.update(self.generator_ema, self.generator, seen * self.n_critic, self.samples_seen)
         self.step += 1
-        self.samples_seen += len(batch.x)
+        self.samples_seen += seen
 
     def d_loss(self, real: Tensor, y: Tensor | None, noise: Noise) -> Tensor:
         with torch.no_grad():
@@ -123,7 +125,10 @@ class GAN(L.LightningModule):
         due = {name: penalty for name, penalty in self.penalties.items() if penalty.due(self.step)}
         # double backward is not to be trusted in half precision: a step with penalties is taken in fp32
         with torch.autocast(real.device.type, enabled=torch.is_autocast_enabled(real.device.type) and not due):
-            real, fake = real.detach().requires_grad_(bool(due)), fake.to(real.dtype).requires_grad_(bool(due))
+            real, fake = (
+                real.detach().requires_grad_(bool(due)),
+                fake.to(real.dtype).requires_grad_(bool(due)),
+            )
             critique = self.critic(y, noise)
             on_real, on_fake = critique(real), critique(fake)
             loss = self.adversarial(self.loss.d, on_real, on_fake)
@@ -172,15 +177,20 @@ class GAN(L.LightningModule):
     def adversarial(self, loss: Callable[..., Tensor], on_real: Critique | None, on_fake: Critique) -> Tensor:
         """The loss summed over sub-discriminators, in fp32."""
         reals = [None] * len(on_fake.logits) if on_real is None else [r.float() for r in on_real.logits]
-        return sum((loss(r, f.float()) for r, f in zip(reals, on_fake.logits, strict=True)), torch.zeros((), device=self.device))
+        return sum(
+            (loss(r, f.float()) for r, f in zip(reals, on_fake.logits, strict=True)),
+            torch.zeros((), device=self.device),
+        )
 
     def noise(self, phase: int, batch_size: int) -> BatchNoise:
         """Draws of this step and phase for the global batch, of which this rank takes its rows."""
-        rank, world = (self.global_rank, self.trainer.world_size) if self._trainer else (0, 1)
-        start = rank * batch_size
-        return BatchNoise(
-            (self.seed, self.step, phase), batch_size * world, start, start + batch_size, device=self.device
-        )
+        start = self.global_rank * batch_size
+        total = batch_size * self.world_size
+        return BatchNoise((self.seed, self.step, phase), total, start, start + batch_size, device=self.device)
+
+    @property
+    def world_size(self) -> int:
+        return self._trainer.world_size if self._trainer else 1
 
     def cuts(self, batch_size: int) -> list[tuple[int, int]]:
         if batch_size < self.accumulate:
@@ -217,12 +227,16 @@ class GAN(L.LightningModule):
     # ---- Lightning ------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[Optimizer]:
-        return [self.optimizer_g(self.generator.parameters()), self.optimizer_d(self.discriminator.parameters())]
+        return [
+            self.optimizer_g(self.generator.parameters()),
+            self.optimizer_d(self.discriminator.parameters()),
+        ]
 
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
         """G's and D's. Lightning counts a step for each `step()` of its own wrapper: only D's goes through it, so that
         `global_step` is the number of batches."""
-        opt_g, opt_d = super().optimizers(use_pl_optimizer)  # type: ignore[misc]
+        both: Any = super().optimizers(use_pl_optimizer)
+        opt_g, opt_d = both
         return opt_g.optimizer if isinstance(opt_g, LightningOptimizer) else opt_g, opt_d
 
     def train(self, mode: bool = True) -> GAN:
@@ -233,7 +247,9 @@ class GAN(L.LightningModule):
 
     def on_fit_start(self) -> None:
         if self.trainer.precision == "16-mixed":
-            raise UserError("precision 16-mixed shares one loss scaler between both optimisers; use bf16-mixed or 32-true")
+            raise UserError(
+                "precision 16-mixed shares one loss scaler between both optimisers; use bf16-mixed or 32-true"
+            )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # dropout and the like draw from the global generators: make them a function of (seed, step, rank) too
@@ -270,4 +286,6 @@ def describe(thing: Any) -> dict[str, Any]:
 def differing(saved: dict[str, Any], here: dict[str, Any]) -> str:
     """The differences of two descriptions in words, or "" """
     a, b = ({"target": d["target"], **d["args"]} for d in (saved, here))
-    return ", ".join(f"{k} was {a.get(k)!r}, is {b.get(k)!r}" for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k))
+    return ", ".join(
+        f"{k} was {a.get(k)!r}, is {b.get(k)!r}" for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)
+    )

@@ -46,7 +46,9 @@ def sq_slope(view: DView, critique: Critique, x: Tensor, sigma: float) -> Tensor
     One forward pass in place of a double backward, at the price of a noisy estimate.
     """
     moved = view.critique(x.detach() + sigma * view.noise.randn(*x.shape[1:]).to(x))
-    rises = [(a - b).flatten(1).sum(1) if a.dim() > 1 else a - b for a, b in zip(moved.logits, critique.logits, strict=True)]
+    rises = [
+        (a - b).flatten(1).sum(1) if a.dim() > 1 else a - b for a, b in zip(moved.logits, critique.logits, strict=True)
+    ]
     return (torch.stack(rises).sum(0) / sigma).square()
 
 

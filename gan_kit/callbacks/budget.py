@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 
 from gan_kit.types import UserError
 
@@ -19,13 +19,13 @@ class Budget(Callback):
             raise UserError(f"budget_samples={samples} must be positive; budget_samples=100000, say")
         self.samples = samples
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if pl_module.samples_seen >= self.samples:
             raise UserError(
                 f"the run has seen {pl_module.samples_seen:,} samples of its budget_samples={self.samples:,}: nothing "
                 f"is left to do; resume it with a larger budget_samples"
             )
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         if pl_module.samples_seen >= self.samples:
             trainer.should_stop = True

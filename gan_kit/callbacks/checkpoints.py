@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
@@ -34,7 +34,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
-        except (OSError, RuntimeError) as error:  # torch's zip writer turns a failed write into a RuntimeError
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # torch's zip writer turns a failed write into a RuntimeError
             part.unlink(missing_ok=True)
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
             raise UserError(
@@ -64,14 +67,12 @@ class Checkpoints(Checkpoint):
         self.facts = facts or {}
         self._last = time.monotonic()
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._last = time.monotonic()
         for part in (Path(trainer.default_root_dir) / "checkpoints").glob(".*.part"):
             part.unlink()  # of a run that was killed while writing
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         minutes = (time.monotonic() - self._last) / 60
         if (
             is_last_step(trainer)
@@ -81,7 +82,7 @@ class Checkpoints(Checkpoint):
             self.save(trainer, pl_module)
             self._last = time.monotonic()
 
-    def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def save(self, trainer: Trainer, pl_module: Any) -> None:
         check_weights(pl_module)
         run = Path(trainer.default_root_dir)
         trainer.save_checkpoint(checkpoint_path(run, pl_module.samples_seen))

@@ -24,17 +24,21 @@ class Guard(Callback):
     def __init__(self, every_steps: int = 50, explosion: float = 1e6):
         self.every_steps, self.explosion = every_steps, explosion
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         if pl_module.step % self.every_steps:
             return
         for name in ("loss_d", "loss_g"):
             value = float(pl_module.scalars.get(name, 0.0))
             if not math.isfinite(value) or abs(value) > self.explosion:
-                raise UserError(f"{name} is {value:g} at step {pl_module.step} ({pl_module.samples_seen:,} samples): {CURES}")
+                raise UserError(
+                    f"{name} is {value:g} at step {pl_module.step} ({pl_module.samples_seen:,} samples): {CURES}"
+                )
 
 
 def check_weights(pl_module: LightningModule) -> None:
     """Raises UserError where a weight is not finite."""
     for name, p in pl_module.named_parameters():
         if not torch.isfinite(p.detach().sum()):
-            raise UserError(f"weight {name} is not finite at step {pl_module.step}: {CURES}; resume from the last checkpoint")
+            raise UserError(
+                f"weight {name} is not finite at step {pl_module.step}: {CURES}; resume from the last checkpoint"
+            )

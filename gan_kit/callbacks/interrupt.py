@@ -8,7 +8,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 
 __all__ = ["Interrupt"]
 
@@ -25,7 +25,7 @@ class Interrupt(Callback):
         self.received: int | None = None
         self._before: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if threading.current_thread() is threading.main_thread():
             self._before = {s: signal.signal(s, self._handle) for s in self.SIGNALS}
 
@@ -36,7 +36,7 @@ class Interrupt(Callback):
         name = signal.Signals(signum).name
         print(f"\n{name}: saving after this step; once more to stop at once, without saving", file=sys.stderr)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         if self.received is not None:
             trainer.should_stop = True
 
@@ -45,8 +45,8 @@ class Interrupt(Callback):
             signal.signal(signum, handler)
         self._before = {}
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._restore()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         self._restore()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 
 from gan_kit.callbacks.clock import is_last_step
 
@@ -21,7 +21,7 @@ class MetricsLog(Callback):
         self.every_steps = every_steps
         self._since = (0.0, 0)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._since = (time.perf_counter(), pl_module.samples_seen)
         self.path = Path(trainer.default_root_dir) / "metrics.jsonl"
         if self.path.exists():  # lines of steps that a killed run took after its last checkpoint are taken again
@@ -29,7 +29,7 @@ class MetricsLog(Callback):
             kept = [line for line in lines if _samples(line) <= pl_module.samples_seen]
             self.path.write_text("".join(f"{line}\n" for line in kept))
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         if not trainer.is_global_zero or (pl_module.step % self.every_steps and not is_last_step(trainer)):
             return
         now, (then, samples) = time.perf_counter(), self._since

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from tqdm import tqdm
 
 __all__ = ["Progress"]
@@ -21,7 +21,7 @@ class Progress(Callback):
     def __init__(self, total: int | None = None, refresh_seconds: float = 0.5, log_seconds: float = 30.0):
         self.total, self.refresh_seconds, self.log_seconds = total, refresh_seconds, log_seconds
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._shown = self._began = time.monotonic()
         self._first = pl_module.samples_seen
         self._terminal = sys.stderr.isatty()
@@ -35,7 +35,7 @@ class Progress(Callback):
             disable=not (self._terminal and trainer.is_global_zero),
         )
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         now = time.monotonic()
         if now - self._shown < (self.refresh_seconds if self._terminal else self.log_seconds):
             return
@@ -50,10 +50,10 @@ class Progress(Callback):
             words = " ".join(f"{k} {v}" for k, v in losses.items())
             print(f"{seen:,} samples, {rate:,.0f} samples/s{left}, {words}", file=sys.stderr, flush=True)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._bar.update(pl_module.samples_seen - self._bar.n)
         self._bar.close()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         if bar := getattr(self, "_bar", None):
             bar.close()

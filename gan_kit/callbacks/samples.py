@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from gan_kit.bundle import label_rows
@@ -30,15 +30,13 @@ class SampleGrid(Callback):
             raise UserError(f"every_samples={every_samples} and columns={columns} must be positive")
         self.every_samples, self.columns, self.seed = every_samples, columns, seed
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not trainer.is_global_zero:
             return
         if crossed(self.every_samples, pl_module, batch, trainer) or is_last_step(trainer):
             self.draw(trainer, pl_module)
 
-    def draw(self, trainer: Trainer, gan: LightningModule) -> None:
+    def draw(self, trainer: Trainer, gan: Any) -> None:
         spec = trainer.datamodule.spec  # type: ignore[attr-defined]
         labels = label_rows(getattr(gan.generator, "num_classes", 0), self.columns)
         n = len(labels) if labels else 2000 if len(spec.shape) == 1 else 8 * self.columns

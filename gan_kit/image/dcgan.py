@@ -5,6 +5,7 @@ Classes enter the generator as an embedding beside z, and the discriminator by p
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -58,10 +59,19 @@ class DCGANGenerator(Recorded, nn.Module):
             self.embed = nn.Embedding(num_classes, embed_dim)
         z_total = z_dim + (embed_dim if num_classes else 0)
         layers: list[nn.Module] = [nn.ConvTranspose2d(z_total, widths[0], 4, bias=False)]
-        for a, b in zip(widths, widths[1:], strict=False):
-            layers += [nn.BatchNorm2d(a), nn.ReLU(inplace=True), nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False)]
+        for a, b in itertools.pairwise(widths):
+            layers += [
+                nn.BatchNorm2d(a),
+                nn.ReLU(inplace=True),
+                nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False),
+            ]
         last = widths[-1]
-        layers += [nn.BatchNorm2d(last), nn.ReLU(inplace=True), nn.ConvTranspose2d(last, channels, 4, 2, 1), nn.Tanh()]
+        layers += [
+            nn.BatchNorm2d(last),
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(last, channels, 4, 2, 1),
+            nn.Tanh(),
+        ]
         self.net = nn.Sequential(*layers)
         self.reset_parameters()
 
@@ -87,7 +97,7 @@ class DCGANDiscriminator(Recorded, nn.Module):
         self.num_classes = num_classes
         widths = _widths(size, width)[::-1]
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in itertools.pairwise(widths):
             layers += [nn.Conv2d(a, b, 4, 2, 1, bias=norm == "none")]
             layers += [nn.BatchNorm2d(b)] if norm == "batch" else []
             layers += [nn.LeakyReLU(0.2, inplace=True)]

@@ -163,7 +163,7 @@ class R3GANGenerator(Recorded, _R3GAN):
             z = torch.cat([z, self.embed(y)], dim=1)
         x = self.linear(z)[:, :, None, None] * self.basis.to(z.dtype)
         x = self.stages[0](x.contiguous(memory_format=torch.channels_last))
-        for up, stage in zip(self.ups, self.stages[1:], strict=True):  # type: ignore[arg-type]
+        for up, stage in zip(self.ups, self.stages[1:], strict=True):
             x = stage(up(x))
         return self.to_pixels(x)
 
@@ -216,7 +216,7 @@ class R3GANDiscriminator(Recorded, _R3GAN):
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Critique:
         x = self.from_pixels(x.contiguous(memory_format=torch.channels_last))
-        for down, stage in zip(reversed(self.downs), reversed(self.stages[1:]), strict=True):  # type: ignore[arg-type,call-overload]
+        for down, stage in zip(reversed(self.downs), reversed(self.stages[1:]), strict=True):
             x = down(stage(x))
         h = self.basis(self.stages[0](x)).flatten(1)
         out = self.linear(h)

@@ -22,10 +22,10 @@ def conf_dir() -> Path:
     return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
 
 
-def options(group: str) -> list[str]:
-    """Names in a config group, nested ones with a slash."""
-    root = conf_dir() / group
-    return sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.yaml"))
+def options(group: str, more: Sequence[Path] = ()) -> list[str]:
+    """Names in a config group, nested ones with a slash; `more`: config folders beside our own."""
+    roots = [folder / group for folder in (conf_dir(), *more)]
+    return sorted(p.relative_to(root).with_suffix("").as_posix() for root in roots for p in root.rglob("*.yaml"))
 
 
 def fail(message: str) -> NoReturn:

@@ -62,26 +62,35 @@ def _groups() -> list[str]:
 
 
 def normalised(arguments: list[str]) -> list[str]:
-    """The command line as Hydra takes it: `experiment=` and `debug=` are appended in this order, a run to resume
-    brings its own config."""
-    rest, late = [], {}
-    for argument in arguments:
+    """The command line as Hydra takes it: its own flags first, then `experiment=` and `debug=` as appended groups in
+    this order, then overrides; a run to resume brings its own config."""
+    flags, rest, late = [], [], {}
+    for i, argument in enumerate(arguments):
         key, _, value = argument.lstrip("+").partition("=")
-        if key in ("experiment", "debug"):
-            names = _door.options(key)
-            for name in value.split(","):
-                if name not in names:
-                    raise UserError(f"no {key} {name!r}: {_door.nearest(name, names)}have {', '.join(names)}")
+        if argument.startswith("-") or (i and arguments[i - 1] in ("--config-dir", "-cd", "--cfg", "-c", "--info")):
+            flags.append(argument)
+        elif key in ("experiment", "debug"):
             late[key] = f"+{key}={value}"
         elif key == "resume" and value not in ("", "null"):
             late[key] = value
         else:
             rest.append(argument)
+    for key in late.keys() & {"experiment", "debug"}:
+        names = _door.options(key, _config_dirs(flags))
+        for name in late[key].partition("=")[2].split(","):
+            if name not in names:
+                raise UserError(f"no {key} {name!r}: {_door.nearest(name, names)}have {', '.join(names)}")
     if "resume" in late:
         if "experiment" in late:
             raise UserError("give resume= or +experiment=, not both: a run goes on with its own experiment")
-        return resuming(Path(late.pop("resume")), rest) + list(late.values())
-    return [late[k] for k in ("experiment", "debug") if k in late] + rest
+        return flags + resuming(Path(late.pop("resume")), rest) + list(late.values())
+    return flags + [late[k] for k in ("experiment", "debug") if k in late] + rest
+
+
+def _config_dirs(flags: list[str]) -> list[Path]:
+    """Folders of the user's own configs, as `--config-dir` names them."""
+    text = " ".join(flags).replace("--config-dir=", "--config-dir ").replace("-cd ", "--config-dir ").split()
+    return [Path(b) for a, b in zip(text, text[1:], strict=False) if a == "--config-dir"]
 
 
 def resuming(path: Path, overrides: list[str]) -> list[str]:

@@ -158,7 +158,7 @@ def save(
     part.mkdir(parents=True)
     weights = {k: v.detach().cpu().contiguous() for k, v in generator.state_dict().items()}
     save_file(weights, part / WEIGHTS)
-    config = {
+    config: dict[str, Any] = {
         "format": FORMAT,
         "gan_kit": gan_kit.__version__,
         "generator": {"target": _path_of(generator), "args": generator.init_args},
@@ -173,7 +173,8 @@ def save(
     }
     (part / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     (part / CARD).write_text(_card(config, sum(v.numel() for v in weights.values())))
-    save_png(picture_of(_build(config, part)), part / PICTURE)
+    ours = (config["generator"]["target"], config["prior"]["target"])  # the caller's own nets are no stranger's
+    save_png(picture_of(_build(config, part, ours)), part / PICTURE)
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

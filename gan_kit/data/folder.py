@@ -103,9 +103,7 @@ class Folder:
         meta = _read_meta(entry)
         if meta is None:
             meta = self._build(listing, entry)
-        if meta[
-            "broken"
-        ]:  # told after the cache is in place: with on_error=skip the next start need not decode
+        if meta["broken"]:  # told after the cache is in place: with on_error=skip the next start need not decode
             self._report(meta["broken"], len(listing.files))
         n = meta["counts"][split]
         if n == 0:

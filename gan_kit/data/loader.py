@@ -52,9 +52,7 @@ class BatchLoader:
         endless: bool = False,
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
-            raise UserError(
-                f"batch_size={batch_size} is no whole number from 1 on; set data.batch_size=64, say"
-            )
+            raise UserError(f"batch_size={batch_size} is no whole number from 1 on; set data.batch_size=64, say")
         if len(x) < batch_size:
             raise UserError(
                 f"{len(x):,} samples do not fill a batch of {batch_size}; "

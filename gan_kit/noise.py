@@ -6,7 +6,8 @@ processes or micro-batches changes what a training step or a sample draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -60,6 +61,15 @@ class BatchNoise:
     def part(self, start: int, stop: int) -> BatchNoise:
         """The same draws, cut to rows [start, stop) of this part, from the first call on."""
         return BatchNoise(self.key, self.total, self.start + start, self.start + stop, self.generator.device)
+
+    @contextmanager
+    def again(self, call: int) -> Iterator[None]:
+        """Within the block the draws from number `call` on come once more."""
+        ahead, self.calls = self.calls, call
+        try:
+            yield
+        finally:
+            self.calls = ahead
 
     def _seeded(self) -> torch.Generator:
         self.generator.manual_seed(mix(*self.key, self.calls))

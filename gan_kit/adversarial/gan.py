@@ -119,7 +119,7 @@ class GAN(L.LightningModule):
         self.step += 1
         self.samples_seen += seen
 
-    def d_loss(self, real: Tensor, y: Tensor | None, noise: Noise) -> Tensor:
+    def d_loss(self, real: Tensor, y: Tensor | None, noise: BatchNoise) -> Tensor:
         with torch.no_grad():
             fake = self.generator(self.prior(noise, self.generator.z_dim), y)
         due = {name: penalty for name, penalty in self.penalties.items() if penalty.due(self.step)}
@@ -130,12 +130,13 @@ class GAN(L.LightningModule):
                 fake.to(real.dtype).requires_grad_(bool(due)),
             )
             critique = self.critic(y, noise)
-            on_real, on_fake = critique(real), critique(fake)
+            call_real, on_real = noise.calls, critique(real)
+            call_fake, on_fake = noise.calls, critique(fake)
             loss = self.adversarial(self.loss.d, on_real, on_fake)
             self.note("loss_d", loss)
             self.note("logits_real", on_real.logits[0].mean())
             self.note("logits_fake", on_fake.logits[0].mean())
-            view = DView(critique, real, fake, on_real, on_fake, noise)
+            view = DView(critique, real, fake, on_real, on_fake, noise, call_real, call_fake)
             for name, penalty in due.items():
                 term = penalty(view, self.samples_seen)
                 self.note(f"penalty_{name}", term / penalty.every)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gan_kit.adversarial.schedule import Scheduled, value_at
-from gan_kit.noise import Noise
+from gan_kit.noise import BatchNoise
 from gan_kit.types import Critique, UserError
 
 __all__ = ["R1", "R2", "DView", "GradientPenalty", "Penalty", "sq_grad_norm"]
@@ -23,6 +23,7 @@ class DView:
     critique: x -> Critique, with the labels bound and the augmentation inside
     real, fake: (B, ...) un-augmented, leaves that take gradients
     on_real, on_fake: the critiques already made of them
+    call_real, call_fake: `noise.calls` before these, to augment in the same way again
     """
 
     critique: Callable[[Tensor], Critique]
@@ -30,7 +31,9 @@ class DView:
     fake: Tensor
     on_real: Critique
     on_fake: Critique
-    noise: Noise
+    noise: BatchNoise
+    call_real: int = 0
+    call_fake: int = 0
 
 
 def sq_grad_norm(critique: Critique, x: Tensor) -> Tensor:
@@ -40,12 +43,14 @@ def sq_grad_norm(critique: Critique, x: Tensor) -> Tensor:
     return grad.float().flatten(1).square().sum(1)
 
 
-def sq_slope(view: DView, critique: Critique, x: Tensor, sigma: float) -> Tensor:
+def sq_slope(view: DView, critique: Critique, x: Tensor, call: int, sigma: float) -> Tensor:
     """((D(x + σε) - D(x)) / σ)², whose mean over ε ~ N(0, 1) is ‖∇ₓD‖² as σ -> 0: (B, ...) -> (B,).
 
     One forward pass in place of a double backward, at the price of a noisy estimate.
     """
-    moved = view.critique(x.detach() + sigma * view.noise.randn(*x.shape[1:]).to(x))
+    step = sigma * view.noise.randn(*x.shape[1:]).to(x)
+    with view.noise.again(call):  # another augmentation would differ by far more than σ
+        moved = view.critique(x.detach() + step)
     rises = [
         (a - b).flatten(1).sum(1) if a.dim() > 1 else a - b for a, b in zip(moved.logits, critique.logits, strict=True)
     ]
@@ -90,11 +95,11 @@ class R1(Penalty):
         self.sigma = finite_difference_sigma
 
     def formula(self, view: DView) -> Tensor:
-        return self.half_norm(view, view.on_real, view.real)
+        return self.half_norm(view, view.on_real, view.real, view.call_real)
 
-    def half_norm(self, view: DView, critique: Critique, x: Tensor) -> Tensor:
+    def half_norm(self, view: DView, critique: Critique, x: Tensor, call: int) -> Tensor:
         if self.sigma is not None:
-            return sq_slope(view, critique, x, self.sigma) / 2
+            return sq_slope(view, critique, x, call, self.sigma) / 2
         return sq_grad_norm(critique, x) / 2
 
 
@@ -102,7 +107,7 @@ class R2(R1):
     """½‖∇D‖² at fakes; weight is γ (Mescheder et al. 2018, equation 10)."""
 
     def formula(self, view: DView) -> Tensor:
-        return self.half_norm(view, view.on_fake, view.fake)
+        return self.half_norm(view, view.on_fake, view.fake, view.call_fake)
 
 
 class GradientPenalty(Penalty):

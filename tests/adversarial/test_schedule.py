@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from gan_kit.adversarial import Cosine, Linear, value_at
@@ -24,7 +26,7 @@ def test_endpoints_midpoint_and_constant_beyond(ramp: type[Linear], start: float
 @ends
 def test_monotone(ramp: type[Linear], start: float, end: float) -> None:
     values = [ramp(start, end, 997)(n) for n in range(1200)]
-    rises = [b - a for a, b in zip(values, values[1:], strict=False)]
+    rises = [b - a for a, b in itertools.pairwise(values)]
     sign = 1 if end > start else -1
     assert all(sign * rise >= 0 for rise in rises)
     assert start == end or all(sign * rise > 0 for rise in rises[:990])

@@ -1,10 +1,17 @@
-"""What the doors share: where conf/ is, which experiments there are, and errors on one line."""
+"""What the doors share: where conf/ is, what it offers, building from it, and errors on one line."""
 
 from __future__ import annotations
 
+import collections.abc
 import difflib
+import errno
+import inspect
 import os
+import re
 import sys
+import threading
+import types
+import typing
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +21,7 @@ from typing import Any, NoReturn
 from gan_kit.types import UserError
 
 VERSION_BASE = "1.3"
+_composed = "train"  # the config whose keys an error lists
 
 
 def conf_dir() -> Path:
@@ -28,87 +36,9 @@ def options(group: str, more: Sequence[Path] = ()) -> list[str]:
     return sorted(p.relative_to(root).with_suffix("").as_posix() for root in roots for p in root.rglob("*.yaml"))
 
 
-def fail(message: str) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(2)
-
-
 def nearest(wrong: str, right: Sequence[str]) -> str:
     close = difflib.get_close_matches(wrong, right, n=1, cutoff=0.5)
     return f"did you mean {close[0]}? " if close else ""
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """A user's mistake leaves as one line and exit code 2; GAN_KIT_TRACEBACK=1 shows where it came from."""
-    warnings.showwarning = _one_line_warning
-    try:
-        yield
-    except (Exception, KeyboardInterrupt) as error:
-        if os.environ.get("GAN_KIT_TRACEBACK"):
-            raise
-        if isinstance(error, KeyboardInterrupt):
-            print("interrupted", file=sys.stderr)
-            raise SystemExit(130) from None
-        if message := _as_mistake(error):
-            fail(message)
-        raise
-
-
-def _one_line_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
-    if issubclass(category, UserWarning):
-        print(f"warning: {message}", file=sys.stderr)
-
-
-def _as_mistake(error: BaseException) -> str | None:
-    """The user's mistake behind an exception, or None where it is ours."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    for link in chain:
-        if isinstance(link, UserError):
-            return str(link)
-    names = {type(link).__name__ for link in chain}
-    if names & {
-        "ConfigCompositionException",
-        "MissingConfigException",
-        "OverrideParseException",
-        "ConfigAttributeError",
-    }:
-        return _as_override(chain)
-    if "InstantiationException" in names or "ConfigTypeError" in names or "ValidationError" in names:
-        return " ".join(str(chain[-1]).split()) + " (" + str(chain[0]).splitlines()[-1].strip() + ")"
-    if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename!r}; is the folder there, and may you write to it?"
-    return None
-
-
-def _as_override(chain: list[BaseException]) -> str:
-    first = str(chain[0]).splitlines()
-    key = next(
-        (line.split("full_key:")[1].strip() for e in chain for line in str(e).splitlines() if "full_key:" in line),
-        "",
-    )
-    if key:
-        siblings = _siblings(key)
-        return f"no such setting {key!r}: {nearest(key, siblings)}have {siblings or 'none'}"
-    return " ".join(first[:3])
-
-
-def _siblings(key: str) -> list[str]:
-    """Keys beside a wrong one in the default composition."""
-    from omegaconf import DictConfig
-
-    cfg = compose("train", [])
-    parent = key.rpartition(".")[0]
-    from omegaconf import OmegaConf
-
-    node = OmegaConf.select(cfg, parent) if parent else cfg
-    if not isinstance(node, DictConfig):
-        return []
-    return [f"{parent}.{k}" if parent else str(k) for k in node if not str(k).startswith("_")]
 
 
 def compose(name: str, overrides: list[str]) -> Any:
@@ -117,6 +47,333 @@ def compose(name: str, overrides: list[str]) -> Any:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    global _composed
+    _composed = name
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(conf_dir()), version_base=VERSION_BASE):
         return hydra_compose(config_name=name, overrides=overrides)
+
+
+# ---- building -----------------------------------------------------------------------------------------------
+
+
+class Builder:
+    """Builds the parts of a config; a mistake in one is a UserError with the key as the user writes it.
+
+    Types are checked against the constructors' annotations first: what torch says of width='abc' helps nobody.
+    """
+
+    def __init__(self, cfg: Any):
+        from omegaconf import OmegaConf
+
+        self.cfg = cfg
+        self._written = OmegaConf.to_container(cfg, resolve=False)
+
+    def whole(self, key: str, least: int, optional: bool = False) -> None:
+        """Replace a setting by a whole number; 1e6 is one."""
+        value = self.cfg[key]
+        if optional and value is None:
+            return
+        try:
+            self.cfg[key] = value = _fitted(value, int)
+        except _Unfit:
+            raise UserError(f"{key}={_shown(value)} is not a whole number") from None
+        if value < least:
+            raise UserError(f"{key}={value} must be {'positive' if least == 1 else f'at least {least}'}")
+
+    def resolve(self) -> None:
+        from omegaconf import OmegaConf
+        from omegaconf.errors import InterpolationResolutionError
+
+        try:
+            OmegaConf.resolve(self.cfg)
+        except InterpolationResolutionError as error:
+            keys = [getattr(e, "full_key", None) for e in _chain(error)]
+            where = next(filter(None, keys), "")
+            where = re.sub(r"\[(\d+)\]", r".\1", where)
+            if "spec.shape" in str(error):
+                shape = tuple(self.cfg.spec.shape)
+                raise UserError(
+                    f"{where or 'a network'} can't be had from data whose samples have shape {shape}: choose networks "
+                    f"for such data with generator={'|'.join(options('generator'))} and discriminator=, to match"
+                ) from error
+            raise UserError(f"{where + ': ' if where else ''}{_folded(error)}") from error
+
+    def __call__(self, key: str, **more: Any) -> Any:
+        from hydra.utils import instantiate
+        from omegaconf import OmegaConf
+
+        node = OmegaConf.select(self.cfg, key)
+        if node is None:
+            raise UserError(f"{key}={node}: there is nothing to build; have {key}={'|'.join(options(key))}")
+        plain = self._checked(OmegaConf.to_container(node, resolve=True), key)
+        with self.errors(key):
+            return instantiate(plain, _convert_="all", **more)
+
+    @contextmanager
+    def errors(self, key: str) -> Iterator[None]:
+        """What building the part at `key` raises is a UserError."""
+        from hydra.errors import InstantiationException
+
+        try:
+            yield
+        except (InstantiationException, ValueError, TypeError) as error:
+            root = _chain(error)[-1]
+            if isinstance(root, ModuleNotFoundError) and "wandb" in str(root):
+                raise UserError("logger=wandb needs Weights & Biases: pip install 'gan-kit[wandb]'") from error
+            if mistake := next((link for link in _chain(error) if isinstance(link, UserError)), None):
+                raise UserError(str(mistake)) from error
+            inner = re.search(r"full_key: (\S+)", str(error))
+            where = self.written(f"{key}.{inner[1]}" if inner else key)
+            raise UserError(f"{where} can't be built: {_folded(root)} (GAN_KIT_TRACEBACK=1 shows where)") from error
+
+    def parts(self, key: str) -> list[Any]:
+        """Everything that a group of named parts holds."""
+        return [self(f"{key}.{name}") for name, part in (self.cfg[key] or {}).items() if part]
+
+    def written(self, key: str) -> str:
+        """Where the user writes what stands at `key`: model.generator.width -> generator.width"""
+        path: list[str] = []
+        node: Any = self._written
+        for part in key.split("."):
+            path.append(part)
+            node = _at(node, part)
+            while isinstance(node, str) and (link := re.fullmatch(r"\$\{([\w.]+)\}", node)):
+                path = link[1].split(".")
+                node = self._written
+                for step in path:
+                    node = _at(node, step)
+        return ".".join(path)
+
+    def _checked(self, node: Any, key: str) -> Any:
+        """The node with its numbers as the constructors want them."""
+        if isinstance(node, list):
+            return [self._checked(item, f"{key}.{i}") for i, item in enumerate(node)]
+        if not isinstance(node, dict):
+            return node
+        node = {k: self._checked(v, f"{key}.{k}") for k, v in node.items()}
+        if not isinstance(node.get("_target_"), str):
+            return node
+        from hydra.utils import get_object
+
+        try:
+            target = get_object(node["_target_"])
+            parameters = inspect.signature(target).parameters
+        except Exception:  # no such target, or nothing that tells its arguments: building says what is wrong
+            return node
+        try:
+            hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        except Exception:
+            hints = {}
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        for name, value in node.items():
+            if name.startswith("_"):
+                continue
+            if name not in parameters and not open_ended:
+                have = [n for n in parameters if n != "self"]
+                raise UserError(
+                    f"no such setting {self.written(key)}.{name}: {nearest(name, have)}{target.__name__} has "
+                    f"{', '.join(have)}"
+                )
+            if name not in parameters or value is parameters[name].default:
+                continue
+            try:
+                node[name] = _fitted(value, hints.get(name, Any))
+            except _Unfit:
+                wanted = _words(hints[name])
+                raise UserError(f"{self.written(f'{key}.{name}')}={_shown(value)} is not {wanted}") from None
+        return node
+
+
+class _Unfit(Exception):
+    pass
+
+
+def _at(node: Any, part: str) -> Any:
+    if isinstance(node, dict):
+        return node.get(part)
+    return node[int(part)] if isinstance(node, list) and part.isdigit() and int(part) < len(node) else None
+
+
+def _fitted(value: Any, hint: Any) -> Any:
+    """The value as `hint` wants it (an int for a float, 1e6 for an int), or _Unfit; odd hints take everything."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(value, dict) and "_target_" in value:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        for kind in args:
+            if type(value) is kind:
+                return value
+        for kind in args:
+            try:
+                return _fitted(value, kind)
+            except _Unfit:
+                continue
+        raise _Unfit
+    if origin is typing.Literal:
+        if value not in args:
+            raise _Unfit
+    elif hint is type(None):
+        if value is not None:
+            raise _Unfit
+    elif hint is bool or hint is str:
+        if not isinstance(value, hint):
+            raise _Unfit
+    elif hint is int or hint is float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise _Unfit
+        if hint is int and isinstance(value, float) and not value.is_integer():
+            raise _Unfit
+        return hint(value)
+    elif origin is tuple and Ellipsis not in args:
+        if not isinstance(value, list | tuple) or len(value) != len(args):
+            raise _Unfit
+        return [_fitted(v, a) for v, a in zip(value, args, strict=True)]
+    elif origin in (list, tuple, collections.abc.Sequence, collections.abc.Iterable):
+        if not isinstance(value, list | tuple):
+            raise _Unfit
+        return [_fitted(v, args[0] if args else Any) for v in value]
+    elif origin in (dict, collections.abc.Mapping):
+        if not isinstance(value, dict):
+            raise _Unfit
+    elif hint is not Any and inspect.isclass(hint):
+        # a part is wanted, not a number or nothing; paths and the like do take text
+        ours = hint.__module__.startswith(("gan_kit.", "torch"))
+        if value is None or (ours and isinstance(value, int | float | str | list)):
+            raise _Unfit
+    return value
+
+
+def _words(hint: Any) -> str:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(word for a in args for word in _words(a).split(" or ")))
+    if origin is typing.Literal:
+        return " or ".join(dict.fromkeys(map(str, args)))
+    if origin is tuple and Ellipsis not in args:
+        return f"a list of {len(args)}, each {_words(args[0])}"
+    if origin in (list, tuple, collections.abc.Sequence, collections.abc.Iterable):
+        return f"a list, each {_words(args[0])}" if args else "a list"
+    simple = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    return simple.get(hint) or f"a {getattr(hint, '__name__', str(hint))}"
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+# ---- errors -------------------------------------------------------------------------------------------------
+
+
+def fail(message: str) -> NoReturn:
+    print(f"error: {_folded(message)}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+@contextmanager
+def one_line_errors(composing: bool = False) -> Iterator[None]:
+    """A user's mistake leaves as one line and exit code 2; GAN_KIT_TRACEBACK=1 shows where it came from.
+
+    composing: only arguments and configs are read within, so that every error is the user's
+    """
+    warnings.showwarning = _one_line_warning
+    threading.excepthook = _one_line_thread
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("GAN_KIT_TRACEBACK"):
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
+        if message := _as_mistake(error) or (composing and _folded(error)):
+            fail(message)
+        raise
+
+
+def _one_line_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning):
+        print(f"warning: {_folded(message)}", file=sys.stderr)
+
+
+def _one_line_thread(failure: Any) -> None:
+    if isinstance(failure.exc_value, OSError) and not os.environ.get("GAN_KIT_TRACEBACK"):
+        print(f"warning: a logger could not write: {_folded(failure.exc_value)}", file=sys.stderr)
+    else:
+        threading.__excepthook__(failure)
+
+
+def _folded(text: Any) -> str:
+    return " ".join(str(text).split()) or type(text).__name__
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An exception and what it came from, the first cause last."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    return chain
+
+
+def _as_mistake(error: BaseException) -> str | None:
+    """The user's mistake behind an exception, or None where it is ours."""
+    chain = _chain(error)
+    for link in chain:
+        name = type(link).__name__
+        if isinstance(link, UserError):
+            return str(link)
+        if name == "MissingConfigException" and (missing := getattr(link, "missing_cfg_file", None)):
+            group, _, option = str(missing).rpartition("/")
+            have = list(getattr(link, "options", None) or [])
+            return f"no {group or 'config'} {option!r}: {nearest(option, have)}have {', '.join(have) or 'none'}"
+        if name == "OverrideParseException":
+            return (
+                f"can't read {getattr(link, 'override', '')!r}: write key=value, lists as key=[1,2] and text in quotes"
+            )
+        if name == "MisconfigurationException":
+            return str(link)
+        if name == "OutOfMemoryError":
+            return f"the device has no memory left: set a smaller data.batch_size, or model.accumulate=2 ({link})"
+        if isinstance(link, RuntimeError) and str(link).startswith("Error(s) in loading state_dict"):
+            return (
+                "the checkpoint does not fit what these settings build: resume without changing model.* "
+                f"or start a new run ({_folded(link)[:200]})"
+            )
+    if key := next((found[1] for e in chain if (found := re.search(r"full_key: (\S+)", str(e)))), None):
+        parent, _, last = key.rpartition(".")
+        have = _siblings(parent)
+        if have and last not in have:
+            near = nearest(key, [f"{parent}.{name}" if parent else name for name in have])
+            return f"no such setting {key!r}: {near}{f'{parent} has' if parent else 'have'} {', '.join(have)}"
+        return f"{key}: {_folded(str(chain[-1]).splitlines()[0])}"
+    if any(type(e).__name__ in ("ConfigCompositionException", "HydraException") for e in chain):
+        return _folded(chain[-1])
+    if os_error := next((e for e in chain if isinstance(e, OSError) and e.errno), None):
+        return _as_disk(os_error)
+    return None
+
+
+def _as_disk(error: OSError) -> str:
+    what = f" {os.fspath(error.filename)}" if isinstance(error.filename, str | Path) else ""
+    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        return (
+            f"could not write{what} ({error.strerror}): make room (is the disk full?), then go on with resume=; "
+            f"earlier checkpoints are whole"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EISDIR):
+        return f"{error.strerror}:{what}; is the folder there, and may you write to it?"
+    return f"{error.strerror}:{what}"
+
+
+def _siblings(parent: str) -> list[str]:
+    """Keys below `parent` in the default composition."""
+    from omegaconf import DictConfig, OmegaConf
+
+    try:
+        cfg = compose(_composed, [])
+    except Exception:
+        return []
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    return [str(k) for k in node if not str(k).startswith("_")] if isinstance(node, DictConfig) else []

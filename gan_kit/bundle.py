@@ -175,9 +175,9 @@ def save(
     (part / CARD).write_text(_card(config, sum(v.numel() for v in weights.values())))
     ours = (config["generator"]["target"], config["prior"]["target"])  # the caller's own nets are no stranger's
     save_png(picture_of(_build(config, part, ours)), part / PICTURE)
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    old = _before(folder)
+    if folder.exists():  # else `old` is all there is, of a save that was killed: it stays until the new one stands
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
     os.replace(part, folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -192,29 +192,41 @@ def load(path: Path | str, allow: Sequence[str] = ()) -> TrainedGAN:
     Raises UserError where there is no bundle, it is damaged, or it names a class from anywhere else.
     """
     path = Path(path)
-    folder = path if (path / WEIGHTS).is_file() else newest_run(path) / "bundle"
+    is_bundle = (path / WEIGHTS).is_file() or ((_before(path) / CONFIG).is_file() and not path.exists())
+    folder = path if is_bundle else newest_run(path) / "bundle"
     if not (folder / CONFIG).is_file():
-        before = folder.with_name(f".{folder.name}.old")  # killed between the two renames of `save`
+        before = _before(folder)
         if not (before / CONFIG).is_file():
             raise UserError(
                 f"no bundle in {folder}: the run stopped before its first checkpoint; resume={folder.parent}"
             )
         folder = before
     try:
-        config = yaml.safe_load((folder / CONFIG).read_text())
-    except yaml.YAMLError as error:
+        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{folder / CONFIG} is not readable YAML or holds more than plain values: {error}") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else None
         raise UserError(f"{folder / CONFIG} has format {found!r}; this gan_kit ({gan_kit.__version__}) reads {FORMAT}")
-    if _sha256(folder / WEIGHTS) != config["weights_sha256"]:
+    if _sha256(folder / WEIGHTS) != config.get("weights_sha256"):
         raise UserError(f"{folder / WEIGHTS} is damaged: its SHA-256 is not the one in {CONFIG}; copy it again")
-    return _build(config, folder, allow)
+    try:
+        return _build(config, folder, allow)
+    except (KeyError, TypeError, AttributeError) as error:  # a key that is missing, an argument that is not taken
+        raise UserError(f"{folder / CONFIG} does not describe a generator: {error!r}") from error
+
+
+def _before(folder: Path) -> Path:
+    """Where the bundle lies that `save` was replacing when it was killed between its two renames."""
+    return folder.with_name(f".{folder.name}.old")
 
 
 def _build(config: dict[str, Any], folder: Path, allow: Sequence[str] = ()) -> TrainedGAN:
-    generator = _class_of(config["generator"]["target"], allow)(**config["generator"]["args"])
-    prior = _class_of(config["prior"]["target"], allow)(**config["prior"]["args"])
+    generator_class = _class_of(config["generator"]["target"], ("gan_kit.", *allow))
+    if not issubclass(generator_class, nn.Module):
+        raise UserError(f"the bundle wants {config['generator']['target']!r} as generator, which is not a network")
+    prior_class = _class_of(config["prior"]["target"], ("gan_kit.latent.", *allow))
+    generator, prior = generator_class(**config["generator"]["args"]), prior_class(**config["prior"]["args"])
     try:
         generator.load_state_dict(load_file(folder / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:
@@ -229,13 +241,14 @@ def _path_of(thing: Any) -> str:
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
-def _class_of(target: str, allow: Sequence[str]) -> type:
-    """The class at an import path, if the path is ours or allowed: a bundle is somebody's file, not code to run."""
-    if not target.startswith(("gan_kit.", *allow)):
-        raise UserError(
-            f"the bundle wants to build {target!r}, which is not part of gan_kit; if you trust it, load it with "
-            f"allow=[{target.split('.')[0] + '.'!r}]"
-        )
+def _class_of(target: str, trusted: tuple[str, ...]) -> type:
+    """The class at an import path below a trusted one: a bundle is somebody's file, not code to run."""
+    refusal = UserError(
+        f"the bundle wants to build {target!r}, which is not part of {trusted[0].removesuffix('.')}; if you trust it, "
+        f"load it with allow=[{target.split('.')[0] + '.'!r}]"
+    )
+    if not target.startswith(trusted):
+        raise refusal
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
@@ -245,6 +258,8 @@ def _class_of(target: str, allow: Sequence[str]) -> type:
         ) from None
     if not isinstance(found, type):
         raise UserError(f"the bundle wants to build {target!r}, which is not a class")
+    if not f"{found.__module__}.{found.__qualname__}".startswith(trusted):
+        raise refusal  # one of ours imports it, and no more
     return found
 
 

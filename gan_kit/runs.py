@@ -5,13 +5,60 @@ runs/<experiment>/<time>/  config.yaml  checkpoints/  samples/  bundle/  metrics
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import shutil
+import struct
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 from gan_kit.types import UserError
 
-__all__ = ["checkpoint_path", "checkpoints", "is_run", "is_whole", "newest_run", "newest_whole"]
+__all__ = [
+    "abandoned",
+    "checkpoint_path",
+    "checkpoints",
+    "claimed",
+    "is_run",
+    "is_whole",
+    "newest_run",
+    "newest_whole",
+    "write_whole",
+]
+
+CLAIM = ".hydra"
+
+
+def claimed(folder: Path) -> Path:
+    """A run's folder that no other run has, nor gets: `folder`, else folder-2, -3, ... (started in the same second)."""
+    for number in itertools.count(2):
+        try:
+            (folder / CLAIM).mkdir(parents=True)  # fails for all but one
+            return folder
+        except FileExistsError:
+            folder = folder.with_name(f"{folder.name.removesuffix(f'-{number - 1}')}-{number}")
+    raise AssertionError
+
+
+def abandoned(folder: Path) -> None:
+    """Take back the claim of a run that never began, with what it wrote on the way."""
+    shutil.rmtree(folder / CLAIM, ignore_errors=True)
+    for place in (folder, *list(folder.parents)[:1]):
+        with contextlib.suppress(OSError):  # not empty
+            place.rmdir()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A reader sees the old text or the new one."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def checkpoint_path(run: Path, samples_seen: int) -> Path:
@@ -28,7 +75,7 @@ def is_whole(checkpoint: Path) -> bool:
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError):
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, struct.error, zlib.error):
         return False
 
 
@@ -64,4 +111,5 @@ def newest_run(root: Path) -> Path:
     runs = [config.parent for config in root.rglob("config.yaml") if is_run(config.parent)]
     if not runs:
         raise UserError(f"no run below {root}; train first (make demo), or name a run: run=runs/<experiment>/<time>")
-    return max(runs, key=lambda run: (run / "checkpoints").stat().st_mtime_ns)
+    begun = [run for run in runs if checkpoints(run)]  # one that failed at its start hides none before it
+    return max(begun or runs, key=lambda run: (run / "checkpoints").stat().st_mtime_ns)

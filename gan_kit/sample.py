@@ -30,9 +30,11 @@ def main() -> None:
         if {"-h", "--help"} & set(arguments):
             print(HELP)
             return
-        if wrong := [a for a in arguments if "=" not in a]:
+        if wrong := [a for a in arguments if "=" not in a or a.startswith(("+", "~", "-"))]:
             raise UserError(f"{wrong[0]!r} is not key=value; see python -m gan_kit.sample --help")
-        sample(_door.compose("sample", arguments))
+        with _door.one_line_errors(composing=True):
+            cfg = _door.compose("sample", arguments)
+        sample(cfg)
 
 
 def sample(cfg: Any) -> Path:
@@ -46,14 +48,23 @@ def sample(cfg: Any) -> Path:
     from gan_kit.pictures import grid, save_png, to_uint8
     from gan_kit.runs import is_run, newest_run
 
-    where = Path(cfg.run)
-    gan = load(where).to(cfg.device)
+    settings = _door.Builder(cfg)
+    for key, least in (("n", 1), ("seed", 0), ("batch_size", 1)):
+        settings.whole(key, least)
+    if not isinstance(cfg.psi, int | float) or isinstance(cfg.psi, bool) or not 0 <= cfg.psi < math.inf:
+        raise UserError(f"psi={cfg.psi} is not a number from 0 on; psi=0.7, say")
+    if cfg.label is not None and (not isinstance(cfg.label, int | str) or isinstance(cfg.label, bool)):
+        raise UserError(f"label={cfg.label} is neither a class index nor a name; leave it out for all classes")
+    where = Path(str(cfg.run))
+    gan = load(where).to(_device(str(cfg.device)))
     name = "_".join(f"{k}={cfg[k]}" for k in ("label", "seed", "psi") if cfg[k] is not None)
     if cfg.out:
-        out = Path(cfg.out)
+        out = Path(str(cfg.out))
     else:
         home = newest_run(where) if is_run(where) or not (where / "config.yaml").is_file() else where
         out = home / "generated" / name
+        for old in out.glob("[0-9]*.png"):  # of an earlier call, perhaps of a generator that has trained on since
+            old.unlink()
     out.mkdir(parents=True, exist_ok=True)
     shown: list[torch.Tensor] = []
     written = 0
@@ -70,6 +81,17 @@ def sample(cfg: Any) -> Path:
     save_png(grid(head, columns=max(1, round(math.sqrt(len(head))))), out / "grid.png")
     print(f"{out / 'grid.png'}" + (f"  and {written} pictures beside it" if written else ""))
     return out
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UserError(f"device={name}: torch has no such device here; device=cpu is always there") from None
+    return device
 
 
 if __name__ == "__main__":

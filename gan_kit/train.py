@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gan_kit import _door
 from gan_kit.types import UserError
+
+HYDRA = ".hydra"  # in a run: the config with its interpolations, the overrides
+
+FLAGS = {
+    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"),
+    *("--shell-completion", "-sc"),
+}
+FLAGS_WITH_VALUE = {
+    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+    *("--experimental-rerun", "--info", "-i"),
+}
 
 HELP = """\
 Train a GAN.
@@ -27,21 +42,46 @@ Often set (conf/train.yaml has them all; --cfg job prints what a command line co
   debug=two_steps            two steps of everything, to try an experiment out
   --multirun seed=0,1,2      a sweep
 
-Groups: {groups}
+Groups:
+  {groups}
 """
 
 
 def main() -> None:
+    started = False
+
+    def task(cfg: Any) -> None:
+        nonlocal started
+        started = True
+        with _door.one_line_errors():
+            code = train(cfg, _given())
+        if code:
+            sys.exit(code)
+
     with _door.one_line_errors():
-        arguments = normalised(sys.argv[1:])
+        with _door.one_line_errors(composing=True):
+            arguments = normalised(sys.argv[1:])
         if {"-h", "--help"} & set(arguments):
-            print(HELP.format(experiments=_experiments(), groups=" ".join(_groups())))
+            print(HELP.format(experiments=_experiments(), groups="\n  ".join(_groups())))
             return
         import hydra
 
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole, and leave as one line
         sys.argv[1:] = arguments
-        hydra.main(version_base=_door.VERSION_BASE, config_path=str(_door.conf_dir()), config_name="train")(_task)()
+        run = hydra.main(version_base=_door.VERSION_BASE, config_path=str(_door.conf_dir()), config_name="train")(task)
+        try:
+            run()
+        except Exception:
+            if started:
+                raise
+            with _door.one_line_errors(composing=True):
+                raise
+
+
+def _given() -> list[str]:
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task)
 
 
 def _experiments() -> str:
@@ -54,20 +94,29 @@ def _experiments() -> str:
 
 
 def _groups() -> list[str]:
-    return [
-        f"{p.name}={'|'.join(_door.options(p.name))}"
-        for p in sorted(_door.conf_dir().iterdir())
-        if p.is_dir() and p.name != "experiment"
-    ]
+    return [f"{name}={'|'.join(_door.options(name))}" for name in _group_names() if name != "experiment"]
 
 
 def normalised(arguments: list[str]) -> list[str]:
     """The command line as Hydra takes it: its own flags first, then `experiment=` and `debug=` as appended groups in
     this order, then overrides; a run to resume brings its own config."""
+    if not arguments:
+        raise UserError(
+            f"name an experiment: python -m gan_kit.train +experiment={_door.options('experiment')[0]} (have "
+            f"{', '.join(_door.options('experiment'))}); --help tells more"
+        )
     flags, rest, late = [], [], {}
     for i, argument in enumerate(arguments):
         key, _, value = argument.lstrip("+").partition("=")
-        if argument.startswith("-") or (i and arguments[i - 1] in ("--config-dir", "-cd", "--cfg", "-c", "--info")):
+        if i and arguments[i - 1] in FLAGS_WITH_VALUE:
+            flags.append(argument)
+        elif argument.startswith("-"):
+            flag = argument.partition("=")[0]
+            if flag not in FLAGS | FLAGS_WITH_VALUE:
+                have = sorted(f for f in FLAGS | FLAGS_WITH_VALUE if f.startswith("--"))
+                raise UserError(
+                    f"no such flag {flag}: {_door.nearest(flag, have)}settings are key=value, no dashes; see --help"
+                )
             flags.append(argument)
         elif key in ("experiment", "debug"):
             late[key] = f"+{key}={value}"
@@ -75,22 +124,46 @@ def normalised(arguments: list[str]) -> list[str]:
             late[key] = value
         else:
             rest.append(argument)
+    more = _config_dirs(flags)
     for key in late.keys() & {"experiment", "debug"}:
-        names = _door.options(key, _config_dirs(flags))
+        names = _door.options(key, more)
         for name in late[key].partition("=")[2].split(","):
             if name not in names:
                 raise UserError(f"no {key} {name!r}: {_door.nearest(name, names)}have {', '.join(names)}")
+    if not more:
+        _refuse_unknown_additions(rest)
     if "resume" in late:
         if "experiment" in late:
             raise UserError("give resume= or +experiment=, not both: a run goes on with its own experiment")
-        return flags + resuming(Path(late.pop("resume")), rest) + list(late.values())
+        if changed := [a for a in (*rest, *late.values()) if a.lstrip("+").partition("=")[0] in _group_names()]:
+            raise UserError(f"a resumed run keeps its groups, {changed[0]} can't change one; set single keys instead")
+        return flags + resuming(Path(late.pop("resume").strip("'\"")), rest)
     return flags + [late[k] for k in ("experiment", "debug") if k in late] + rest
+
+
+def _refuse_unknown_additions(overrides: list[str]) -> None:
+    """`+key=value` adds a setting; one that nothing reads is a misspelling."""
+    added = [key for o in overrides if o.startswith("+") for key in [o.lstrip("+").partition("=")[0]]]
+    if not added:
+        return
+    import yaml
+
+    settings = yaml.safe_load((_door.conf_dir() / "train.yaml").read_text()).keys() - {"defaults"}
+    known = sorted(settings | set(_group_names()))
+    for key in added:
+        top = re.split(r"[.@/]", key)[0]
+        if top not in known:
+            raise UserError(f"no such setting {key!r}: {_door.nearest(top, known)}have {', '.join(known)}")
+
+
+def _group_names() -> list[str]:
+    return sorted(p.name for p in _door.conf_dir().iterdir() if p.is_dir())
 
 
 def _config_dirs(flags: list[str]) -> list[Path]:
     """Folders of the user's own configs, as `--config-dir` names them."""
     text = " ".join(flags).replace("--config-dir=", "--config-dir ").replace("-cd ", "--config-dir ").split()
-    return [Path(b) for a, b in zip(text, text[1:], strict=False) if a == "--config-dir"]
+    return [Path(b) for a, b in itertools.pairwise(text) if a == "--config-dir"]
 
 
 def resuming(path: Path, overrides: list[str]) -> list[str]:
@@ -99,70 +172,119 @@ def resuming(path: Path, overrides: list[str]) -> list[str]:
     from gan_kit.runs import newest_run
 
     run = newest_run(path).resolve()
-    saved = run / ".hydra"
+    saved = run / HYDRA
     if not (saved / "config.yaml").is_file():
-        raise UserError(f"{run} has no .hydra/config.yaml, so it can't be resumed from here")
+        raise UserError(f"{run} has no {HYDRA}/config.yaml, so it can't be resumed from here")
     resolved = OmegaConf.load(run / "config.yaml")
-    pinned = [f"schedule_samples={resolved.schedule_samples}"]  # a larger budget must not stretch what has begun
+    pinned = f"schedule_samples={resolved.schedule_samples}"  # a larger budget must not stretch what has begun
     return [
         f"--config-path={saved}",
         "--config-name=config",
-        *[p for p in pinned if not any(o.startswith(p.split("=")[0] + "=") for o in overrides)],
+        *([] if any(o.lstrip("+").startswith("schedule_samples=") for o in overrides) else [pinned]),
         *overrides,
-        f"resume={_quoted(run)}",
-        f"paths.output_dir={_quoted(run)}",
-        f"hydra.run.dir={_quoted(run)}",
+        f"resume={quoted(run)}",
+        f"paths.output_dir={quoted(run)}",
+        "hydra.run.dir=.",
+        "hydra.output_subdir=null",
+        "hydra/job_logging=stdout",
     ]
 
 
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "\\'") + "'"
+def quoted(path: Path) -> str:
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _task(cfg: Any) -> None:
-    with _door.one_line_errors():
-        code = train(cfg)
-    if code:
-        sys.exit(code)
+def train(cfg: Any, given: Sequence[str] = ()) -> int:
+    """Build everything that `cfg` names and train; -> exit code (130 or 143 after a signal).
 
-
-def train(cfg: Any) -> int:
-    """Build everything that `cfg` names and train; -> exit code (130 or 143 after a signal)."""
+    given: the overrides that made `cfg`, to keep beside it
+    """
     import logging
     import warnings
 
     import torch
-    from hydra.utils import instantiate
     from lightning.pytorch import Trainer
+    from lightning.pytorch.callbacks import LambdaCallback
     from lightning.pytorch.utilities.warnings import PossibleUserWarning
-    from omegaconf import OmegaConf
 
     from gan_kit.callbacks import Interrupt
-    from gan_kit.runs import newest_whole
+    from gan_kit.runs import abandoned, claimed, newest_whole
 
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says on stdout what is raised as well
+    build = _door.Builder(cfg)
+    for key, least in (("seed", 0), ("image_size", 1), ("budget_samples", 1), ("sample_every", 1)):
+        build.whole(key, least)
+    build.whole("schedule_samples", 1)
+    build.whole("log_every_steps", 1)
+    build.whole("threads", 1, optional=True)
+    if not cfg.name or not isinstance(cfg.name, str) or ".." in Path(cfg.name).parts or Path(cfg.name).is_absolute():
+        raise UserError(f"name={cfg.name} does not make a folder below {cfg.paths.runs}; name=my/first, say")
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     torch.manual_seed(cfg.seed)
-    data = instantiate(cfg.data, _convert_="all")
-    cfg.spec = {"shape": list(data.spec.shape), "num_classes": data.spec.num_classes}
-    OmegaConf.resolve(cfg)
+    data = build("data")
+    fresh = not cfg.resume
     run = Path(cfg.paths.output_dir)
-    gan: Any = instantiate(cfg.model, _convert_="all")
-    callbacks = [instantiate(c, _convert_="all") for c in cfg.callbacks.values() if c]
-    loggers = [instantiate(c, _convert_="all") for c in cfg.logger.values() if c]
-    trainer: Trainer = instantiate(cfg.trainer, _convert_="all", callbacks=callbacks, logger=loggers or False)
-    checkpoint = newest_whole(run) if cfg.resume else None
-    (run / "checkpoints").mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, run / "config.yaml")
-    if trainer.is_global_zero:
-        _announce(cfg, data, gan, run, checkpoint)
-    trainer.fit(gan, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    received = next((c.received for c in callbacks if isinstance(c, Interrupt)), None)
+    checkpoint = None if fresh else newest_whole(run)
+    if fresh:
+        run = claimed(run)
+    began = False
+    interrupt: Interrupt | None = None
+    try:
+        cfg.paths.output_dir, cfg.resume = str(run), None
+        as_composed = cfg.copy()  # with its interpolations: what a resumed run starts from
+        cfg.spec = {"shape": list(data.spec.shape), "num_classes": data.spec.num_classes}
+        build.resolve()
+
+        def keep_config(trainer: Trainer, _: Any) -> None:
+            nonlocal began
+            if trainer.is_global_zero:
+                _keep(run, as_composed, cfg, given if fresh else None)
+            began = True
+
+        gan: Any = build("model")
+        callbacks = build.parts("callbacks")
+        interrupt = next((c for c in callbacks if isinstance(c, Interrupt)), None)
+        callbacks.append(LambdaCallback(on_train_start=keep_config))  # last: the others found nothing amiss
+        loggers = build.parts("logger")
+        trainer: Trainer = build("trainer", callbacks=callbacks, logger=loggers or False)
+        with build.errors("optimizer"):
+            gan.configure_optimizers()
+        data.train_dataloader()  # its mistakes, before anything is announced
+        if trainer.is_global_zero:
+            _announce(cfg, data, gan, run, checkpoint)
+        trainer.fit(gan, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except BaseException as error:
+        if fresh and not began:
+            abandoned(run)
+        if isinstance(error, SystemExit | KeyboardInterrupt):  # Lightning turns the second into the first
+            if interrupt is None or interrupt.received is None:
+                raise KeyboardInterrupt from None
+            print(
+                f"stopped at once, without saving; the last checkpoint goes on with\n  {_go_on(run)}", file=sys.stderr
+            )
+            return 128 + interrupt.received
+        raise
+    received = interrupt.received if interrupt else None
     if trainer.is_global_zero:
         _conclude(run, gan.samples_seen, interrupted=received is not None)
     return 128 + received if received else 0
+
+
+def _keep(run: Path, as_composed: Any, resolved: Any, given: Sequence[str] | None) -> None:
+    """Write the configs, once training has begun: a start that fails leaves those of the run as they are."""
+    from omegaconf import OmegaConf
+
+    from gan_kit.runs import write_whole
+
+    (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (run / HYDRA).mkdir(exist_ok=True)
+    if given is not None:
+        write_whole(run / HYDRA / "overrides.yaml", OmegaConf.to_yaml(list(given)))
+    write_whole(run / HYDRA / "config.yaml", OmegaConf.to_yaml(as_composed))
+    write_whole(run / "config.yaml", OmegaConf.to_yaml(resolved))
 
 
 def _announce(cfg: Any, data: Any, gan: Any, run: Path, checkpoint: Path | None) -> None:
@@ -179,7 +301,7 @@ def _announce(cfg: Any, data: Any, gan: Any, run: Path, checkpoint: Path | None)
 
 
 def _conclude(run: Path, samples_seen: int, interrupted: bool) -> None:
-    run = Path(os.path.relpath(run)) if run.is_relative_to(Path.cwd()) else run
+    run = _from_here(run)
     grids = sorted((run / "samples").glob("*.png"))
     print(f"\n{'stopped' if interrupted else 'done'} after {samples_seen:,} samples")
     if grids:
@@ -188,10 +310,26 @@ def _conclude(run: Path, samples_seen: int, interrupted: bool) -> None:
     print(f"  logs     {run / 'metrics.jsonl'}")
     print("next:")
     if interrupted:
-        print(f"  python -m gan_kit.train resume={run}")
+        print(f"  {_go_on(run)}")
     else:
-        print(f"  make sample RUN={run} N=64       (or: python -m gan_kit.sample run={run} n=64)")
-    print(f"  tensorboard --logdir {run}")
+        print(f"  {_command('sample', 'run', run)} n=64")
+    if (run / "tensorboard").is_dir():
+        print(f"  tensorboard --logdir {shlex.quote(str(run))}")
+
+
+def _from_here(run: Path) -> Path:
+    return Path(os.path.relpath(run)) if run.is_absolute() and run.is_relative_to(Path.cwd()) else run
+
+
+def _command(door: str, key: str, run: Path) -> str:
+    setting = f"{key}={run}"
+    if not re.fullmatch(r"[\w./:=-]+", setting):  # Hydra reads quotes of its own within the shell's
+        setting = shlex.quote(f"{key}={quoted(run)}")
+    return f"python -m gan_kit.{door} {setting}"
+
+
+def _go_on(run: Path) -> str:
+    return _command("train", "resume", _from_here(run))
 
 
 if __name__ == "__main__":

@@ -102,6 +102,8 @@ class GAN(L.LightningModule):
         self.schedules = dict(schedules or {})
         self.seed = seed
         self.step, self.samples_seen = 0, 0
+        self._settings: list[list[dict[str, Any]]] = []  # of the optimisers, as configured here and in the checkpoint
+        self._saved_settings: list[list[dict[str, Any]]] | None = None
         self.scalars: dict[str, Tensor] = {}  # of the latest step, detached: callbacks read them when they wish
 
     # ---- the step -------------------------------------------------------------------------------------------
@@ -228,10 +230,9 @@ class GAN(L.LightningModule):
     # ---- Lightning ------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[Optimizer]:
-        return [
-            self.optimizer_g(self.generator.parameters()),
-            self.optimizer_d(self.discriminator.parameters()),
-        ]
+        made = [self.optimizer_g(self.generator.parameters()), self.optimizer_d(self.discriminator.parameters())]
+        self._settings = [[{k: v for k, v in g.items() if k != "params"} for g in o.param_groups] for o in made]
+        return made
 
     def optimizers(self, use_pl_optimizer: bool = True) -> Any:
         """G's and D's. Lightning counts a step for each `step()` of its own wrapper: only D's goes through it, so that
@@ -252,6 +253,12 @@ class GAN(L.LightningModule):
                 "precision 16-mixed shares one loss scaler between both optimisers; use bf16-mixed or 32-true"
             )
 
+    def on_train_start(self) -> None:
+        # a checkpoint brings back lr and betas too: a resumed run that was given others is to use them
+        for opt, now, before in zip(self.optimizers(), self._settings, self._saved_settings or [], strict=False):
+            for group, mine, saved in zip(opt.param_groups, now, before, strict=False):
+                group.update({k: v for k, v in mine.items() if k in saved and saved[k] != v})
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # dropout and the like draw from the global generators: make them a function of (seed, step, rank) too
         torch.default_generator.manual_seed(mix(self.seed, self.step, self.global_rank))
@@ -265,6 +272,7 @@ class GAN(L.LightningModule):
             "generator": describe(self.generator),
             "discriminator": describe(self.discriminator),
             "prior": describe(self.prior),
+            "settings": self._settings,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -276,6 +284,7 @@ class GAN(L.LightningModule):
                     f"or start a new run"
                 )
         self.step, self.samples_seen = saved["step"], saved["samples_seen"]
+        self._saved_settings = saved.get("settings")
 
 
 def describe(thing: Any) -> dict[str, Any]:

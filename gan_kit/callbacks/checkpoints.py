@@ -34,16 +34,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # torch's zip writer turns a failed write into a RuntimeError
+        except (OSError, RuntimeError) as error:
             part.unlink(missing_ok=True)
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+            reason = _write_failure(error)
+            if reason is None:
+                raise
             raise UserError(
-                f"could not write {path} ({reason}); earlier checkpoints are whole: make room (is the disk full?), "
-                f"then resume={path.parent.parent}"
+                f"could not write {path} ({reason}): make room (is the disk full?), then go on with "
+                f"resume={path.parent.parent}; earlier checkpoints are whole"
             ) from error
+
+
+def _write_failure(error: BaseException) -> str | None:
+    """Why a file could not be written, or None where the error is another."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError):
+            return link.strerror or str(link)
+        link = link.__cause__ or link.__context__
+    # torch's zip writer finds out after the fact that a write came up short
+    return "the write came up short" if "inline_container" in str(error) else None
 
 
 class Checkpoints(Checkpoint):
@@ -70,7 +80,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._last = time.monotonic()
         for part in (Path(trainer.default_root_dir) / "checkpoints").glob(".*.part"):
-            part.unlink()  # of a run that was killed while writing
+            part.unlink(missing_ok=True)  # of a run that was killed while writing
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         minutes = (time.monotonic() - self._last) / 60

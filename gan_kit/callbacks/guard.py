@@ -22,6 +22,8 @@ class Guard(Callback):
     """
 
     def __init__(self, every_steps: int = 50, explosion: float = 1e6):
+        if every_steps < 1:
+            raise UserError(f"every_steps={every_steps} must be positive")
         self.every_steps, self.explosion = every_steps, explosion
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:

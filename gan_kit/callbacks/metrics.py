@@ -10,6 +10,8 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from gan_kit.callbacks.clock import is_last_step
+from gan_kit.runs import write_whole
+from gan_kit.types import UserError
 
 __all__ = ["MetricsLog"]
 
@@ -18,6 +20,8 @@ class MetricsLog(Callback):
     """Every `every_steps` steps one JSON line; the x axis of all loggers is samples seen."""
 
     def __init__(self, every_steps: int = 50):
+        if every_steps < 1:
+            raise UserError(f"every_steps={every_steps} must be positive")
         self.every_steps = every_steps
         self._since = (0.0, 0)
 
@@ -25,9 +29,11 @@ class MetricsLog(Callback):
         self._since = (time.perf_counter(), pl_module.samples_seen)
         self.path = Path(trainer.default_root_dir) / "metrics.jsonl"
         if self.path.exists():  # lines of steps that a killed run took after its last checkpoint are taken again
-            lines = self.path.read_text().splitlines()
+            text = self.path.read_text()
+            lines = text.splitlines()
             kept = [line for line in lines if _samples(line) <= pl_module.samples_seen]
-            self.path.write_text("".join(f"{line}\n" for line in kept))
+            if kept != lines or not text.endswith("\n"):
+                write_whole(self.path, "".join(f"{line}\n" for line in kept))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         if not trainer.is_global_zero or (pl_module.step % self.every_steps and not is_last_step(trainer)):

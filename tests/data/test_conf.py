@@ -22,8 +22,7 @@ def data(tmp_path: Path):
         top = tmp_path / "top"
         top.mkdir(exist_ok=True)
         (top / "top.yaml").write_text(
-            "defaults: [{data: digits}, _self_]\nimage_size: 16\nseed: 5\n"
-            f"hydra: {{searchpath: ['file://{CONF}']}}\n"
+            f"defaults: [{{data: digits}}, _self_]\nimage_size: 16\nseed: 5\nhydra: {{searchpath: ['file://{CONF}']}}\n"
         )
         with initialize_config_dir(str(top), version_base="1.3"):
             return instantiate(compose("top", list(overrides)).data, _convert_="all")

@@ -120,9 +120,7 @@ def test_a_missing_folder_or_a_file_is_told(tmp_path: Path) -> None:
         FolderData()
 
 
-def test_files_of_unknown_kinds_are_counted_in_a_warning(
-    photos: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_files_of_unknown_kinds_are_counted_in_a_warning(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     (photos / "cat" / "a.heic").write_bytes(b"x")
     (photos / "cat" / "readme.txt").write_bytes(b"x")
     folder(photos).load("train")
@@ -206,9 +204,7 @@ def test_channels_auto_takes_what_the_files_agree_on(tmp_path: Path) -> None:
     save(tmp_path / "colour" / "a.png")
     assert folder(tmp_path / "grey", channels="auto").load("train").x.shape == (2, 1, 8, 8)
     assert folder(tmp_path / "colour", channels="auto").load("train").x.shape == (1, 3, 8, 8)
-    message = (
-        r"mixes 2 grey pictures \(grey/b\.png\) and 1 colour ones \(colour/a\.png\); set data\.channels=3 or"
-    )
+    message = r"mixes 2 grey pictures \(grey/b\.png\) and 1 colour ones \(colour/a\.png\); set data\.channels=3 or"
     with pytest.raises(UserError, match=message):
         folder(tmp_path, channels="auto").load("train")
 
@@ -434,9 +430,7 @@ def test_the_loser_of_a_race_takes_the_winners_entry(photos: Path, tmp_path: Pat
 
 def test_an_unusable_cache_names_it_and_the_cure(photos: Path, tmp_path: Path, monkeypatch) -> None:
     blocked = save(tmp_path / "file.png") / "cache"
-    with pytest.raises(
-        UserError, match=r"file\.png/cache cannot be written .*data\.cache_dir or GAN_KIT_CACHE"
-    ):
+    with pytest.raises(UserError, match=r"file\.png/cache cannot be written .*data\.cache_dir or GAN_KIT_CACHE"):
         folder(photos, cache_dir=blocked).load("train")
 
     def full(*args):

@@ -62,9 +62,7 @@ def test_ranks_side_by_side_make_the_global_batch(world_size: int) -> None:
     y = np.arange(40)
     settings = {"batch_size": 12, "seed": 4, "hflip": True}
     whole = BatchLoader(numbered(40), y, **settings)
-    ranks = [
-        BatchLoader(numbered(40), y, rank=r, world_size=world_size, **settings) for r in range(world_size)
-    ]
+    ranks = [BatchLoader(numbered(40), y, rank=r, world_size=world_size, **settings) for r in range(world_size)]
     for batch, *parts in zip(whole, *ranks, strict=True):
         assert torch.equal(torch.cat([p.x for p in parts]), batch.x)
         assert torch.equal(torch.cat([p.y for p in parts]), batch.y)

@@ -19,9 +19,7 @@ class Numbered:
     """22 pictures; the one at i is all i."""
 
     def load(self, split: str) -> Arrays:
-        return Arrays(
-            np.broadcast_to(np.arange(22, dtype=np.uint8)[:, None, None, None], (22, 1, 2, 2)).copy()
-        )
+        return Arrays(np.broadcast_to(np.arange(22, dtype=np.uint8)[:, None, None, None], (22, 1, 2, 2)).copy())
 
 
 class Recorder(LightningModule):

@@ -141,9 +141,7 @@ def test_another_data_set_of_the_same_form_is_not_taken_for_it(tmp_path: Path) -
         FashionMNIST(tmp_path).load("test")
 
 
-@pytest.mark.parametrize(
-    "error", [OSError("no route"), RuntimeError("File not found"), ImportError("torchvision")]
-)
+@pytest.mark.parametrize("error", [OSError("no route"), RuntimeError("File not found"), ImportError("torchvision")])
 def test_fashion_mnist_nowhere_names_three_ways(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

@@ -23,9 +23,7 @@ def close(a: torch.Tensor, b: torch.Tensor | float, **kwargs: float) -> None:
 
 
 def test_in_one_dimension_it_is_the_textbook_formula():
-    d = frechet_distance(
-        torch.tensor([1.0]), torch.tensor([[4.0]]), torch.tensor([3.0]), torch.tensor([[9.0]])
-    )
+    d = frechet_distance(torch.tensor([1.0]), torch.tensor([[4.0]]), torch.tensor([3.0]), torch.tensor([[9.0]]))
     assert d.item() == pytest.approx((1 - 3) ** 2 + (2 - 3) ** 2, abs=1e-12)
 
 

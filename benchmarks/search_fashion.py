@@ -89,17 +89,28 @@ class Candidate:
 
 
 def dcgan(**changes: Any) -> Candidate:
-    base: dict[str, Any] = dict(
-        family="dcgan", z_dim=100, loss="non_saturating", penalty="", lr=(2e-4, 2e-4), beta1=0.5, beta2=(0.999, 0.999)
-    )
+    base: dict[str, Any] = {
+        "family": "dcgan",
+        "z_dim": 100,
+        "loss": "non_saturating",
+        "penalty": "",
+        "lr": (2e-4, 2e-4),
+        "beta1": 0.5,
+        "beta2": (0.999, 0.999),
+    }
     return Candidate(**base | changes)
 
 
 def small(**changes: Any) -> Candidate:
     """Where the first round led."""
-    base: dict[str, Any] = dict(
-        widths=(64, 48, 32), tanh=True, pixel_kernel=3, lr=(1e-3, 1e-4), beta2=(0.9, 0.99), gamma=(1.0, 0.1)
-    )
+    base: dict[str, Any] = {
+        "widths": (64, 48, 32),
+        "tanh": True,
+        "pixel_kernel": 3,
+        "lr": (1e-3, 1e-4),
+        "beta2": (0.9, 0.99),
+        "gamma": (1.0, 0.1),
+    }
     return Candidate(**base | changes)
 
 
@@ -174,7 +185,13 @@ def build(c: Candidate) -> tuple[nn.Module, nn.Module]:
         G: nn.Module = DCGANGenerator(32, 1, NUM_CLASSES, c.z_dim, c.embed_dim, c.width)
         D: nn.Module = DCGANDiscriminator(32, 1, NUM_CLASSES, c.width, norm="none" if c.penalty else "batch")
     else:
-        shape = dict(widths=c.widths, blocks=c.blocks, expansion=c.expansion, group_size=c.group_size, patch=c.patch)
+        shape = {
+            "widths": c.widths,
+            "blocks": c.blocks,
+            "expansion": c.expansion,
+            "group_size": c.group_size,
+            "patch": c.patch,
+        }
         G = R3GANGenerator(32, 1, NUM_CLASSES, c.z_dim, c.embed_dim, **shape)  # type: ignore[arg-type]
         D = R3GANDiscriminator(32, 1, NUM_CLASSES, c.embed_dim, **shape)  # type: ignore[arg-type]
         if c.pixel_kernel > 1:
@@ -358,7 +375,7 @@ class Judge:
         steps = epochs * (len(data[0]) // batch)
         opt = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(opt, 2e-3, total_steps=steps)
-        for _, (x, y) in zip(range(steps), batches(*data, batch, seed=1)):
+        for _, (x, y) in zip(range(steps), batches(*data, batch, seed=1), strict=False):
             opt.zero_grad()
             F.cross_entropy(net(x)[1], y, label_smoothing=0.05).backward()
             opt.step()

@@ -299,7 +299,7 @@ def _card(config: dict[str, Any], parameters: int) -> str:
             'x = gan_kit.load("this folder").sample(64, seed=0)  # in [-1, 1]',
             "```",
             "",
-            "It can repeat what is in its training data, including biases and single examples: check before you publish.",
+            "It can repeat what is in its training data, biases and single examples too: check before you publish.",
             "",
         ]
     )

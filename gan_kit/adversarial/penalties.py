@@ -111,7 +111,7 @@ class R2(R1):
 
 
 class GradientPenalty(Penalty):
-    """(‖∇D‖ - 1)² on straight lines between reals and fakes; weight is λ (WGAN-GP, Gulrajani et al. 2017, section 4)."""
+    """(‖∇D‖ - 1)² on lines between reals and fakes; weight is λ (WGAN-GP, Gulrajani et al. 2017, section 4)."""
 
     def __init__(self, weight: Scheduled = 10.0, every: int = 1):
         super().__init__(weight, every)

@@ -1,8 +1,9 @@
 """R3GAN's networks (Huang et al. 2024, "The GAN is dead; long live the GAN!", section 4 and appendix).
 
 A ResNet without normalisation: Fix-up style initialisation, grouped 3x3 convolutions in an inverted bottleneck,
-bilinear resampling, a bias only ahead of a non-linearity. `expansion`, `group_size`, `blocks` and `patch` are ours:
-their defaults are the published net, other values make it affordable on small machines (docs/results.md).
+bilinear resampling, a bias only ahead of a non-linearity. `expansion`, `group_size`, `blocks`, `patch`, `pixel_kernel`
+and `tanh` are ours: their defaults are the published net, other values make it affordable on small machines, or
+quicker to learn there (docs/results.md).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_kit.nn import Downsample, Recorded, Upsample
+from gan_kit.nn import Conv2d, Downsample, Recorded, Upsample
 from gan_kit.types import Critique, UserError
 
 __all__ = ["R3GANDiscriminator", "R3GANGenerator", "stage_widths"]
@@ -42,15 +43,11 @@ def init_fan_in(module: nn.Conv2d | nn.Linear, gain: float = 1.0) -> None:
     nn.init.normal_(module.weight, std=gain / math.sqrt(module.weight[0].numel()))
 
 
-class BiasedActivation(nn.Module):
-    """LeakyReLU(x + bias); x: (B, C, H, W)"""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x + self.bias.to(x.dtype).view(1, -1, 1, 1), LEAK)
+def pixel_conv(channels_in: int, channels_out: int, kernel: int) -> Conv2d:
+    """The convolution from or to pixels."""
+    if kernel < 1 or kernel % 2 == 0:
+        raise UserError(f"pixel_kernel={kernel} must be odd, so that pixels stay in place; 1 (as published) or 3")
+    return Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
 
 
 class Block(nn.Module):
@@ -61,21 +58,23 @@ class Block(nn.Module):
         inner = channels * expansion
         if group_size is not None and inner % group_size:
             raise UserError(f"{inner} inner channels are not whole groups of {group_size}; change width or group_size")
-        self.w1 = nn.Conv2d(channels, inner, 1, bias=False)
-        self.w2 = nn.Conv2d(inner, inner, 3, padding=1, bias=False, groups=inner // group_size if group_size else 1)
-        self.w3 = nn.Conv2d(inner, channels, 1, bias=False)
-        self.a1, self.a2 = BiasedActivation(inner), BiasedActivation(inner)
+        self.w1 = Conv2d(channels, inner, 1)
+        self.w2 = Conv2d(inner, inner, 3, padding=1, groups=inner // group_size if group_size else 1)
+        self.w3 = Conv2d(inner, channels, 1, bias=False)
 
     def reset_parameters(self, num_blocks: int) -> None:
         gain = ACTIVATION_GAIN * num_blocks**-0.25  # Fix-up: L^(-1/(2m-2)) with m = 3 layers a branch
         init_fan_in(self.w1, gain)
         init_fan_in(self.w2, gain)
         nn.init.zeros_(self.w3.weight)
-        nn.init.zeros_(self.a1.bias)
-        nn.init.zeros_(self.a2.bias)
+        for biased in (self.w1, self.w2):
+            assert biased.bias is not None
+            nn.init.zeros_(biased.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.w3(self.a2(self.w2(self.a1(self.w1(x)))))
+        h = F.leaky_relu(self.w1(x), LEAK, inplace=True)
+        h = F.leaky_relu(self.w2(h), LEAK, inplace=True)
+        return x + self.w3(h)
 
 
 class _R3GAN(nn.Module):
@@ -110,11 +109,13 @@ class _R3GAN(nn.Module):
 
 
 class R3GANGenerator(Recorded, _R3GAN):
-    """z: (B, z_dim), y: (B,) class indices or None -> (B, channels, size, size), unbounded.
+    """z: (B, z_dim), y: (B,) class indices or None -> (B, channels, size, size), unbounded unless tanh.
 
     num_classes: 0 for an unconditional net
     width, widths: channels up to 32x32, or of every stage from 4x4 upwards
     patch: the last stage works at size/patch and writes patch x patch pixels a position
+    pixel_kernel: side of the convolution to pixels, odd; 3 lets neighbouring patches agree
+    tanh: bound the pixels to [-1, 1]
     """
 
     def __init__(
@@ -130,6 +131,8 @@ class R3GANGenerator(Recorded, _R3GAN):
         expansion: int = 2,
         group_size: int | None = 16,
         patch: int = 1,
+        pixel_kernel: int = 1,
+        tanh: bool = False,
     ):
         super().__init__(size, width, widths, blocks, expansion, group_size, patch)
         self.z_dim, self.num_classes = z_dim, num_classes
@@ -139,11 +142,13 @@ class R3GANGenerator(Recorded, _R3GAN):
         self.linear = nn.Linear(z_dim + (embed_dim if num_classes else 0), first, bias=False)
         self.basis = nn.Parameter(torch.empty(first, 4, 4))
         self.ups = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(a, b, 1, bias=False) if a != b else nn.Identity(), Upsample())
+            nn.Sequential(Conv2d(a, b, 1, bias=False) if a != b else nn.Identity(), Upsample())
             for a, b in zip(self.widths, self.widths[1:], strict=False)
         )
         self.to_pixels = nn.Sequential(
-            nn.Conv2d(self.widths[-1], channels * patch**2, 1, bias=False), nn.PixelShuffle(patch)
+            pixel_conv(self.widths[-1], channels * patch**2, pixel_kernel),
+            nn.PixelShuffle(patch),
+            nn.Tanh() if tanh else nn.Identity(),
         )
         self.reset_parameters()
         self.to(memory_format=torch.channels_last)
@@ -186,15 +191,16 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         expansion: int = 2,
         group_size: int | None = 16,
         patch: int = 1,
+        pixel_kernel: int = 1,
     ):
         super().__init__(size, width, widths, blocks, expansion, group_size, patch)
         self.num_classes = num_classes
         first = self.widths[0]
         self.from_pixels = nn.Sequential(
-            nn.PixelUnshuffle(patch), nn.Conv2d(channels * patch**2, self.widths[-1], 1, bias=False)
+            nn.PixelUnshuffle(patch), pixel_conv(channels * patch**2, self.widths[-1], pixel_kernel)
         )
         self.downs = nn.ModuleList(
-            nn.Sequential(Downsample(), nn.Conv2d(b, a, 1, bias=False) if a != b else nn.Identity())
+            nn.Sequential(Downsample(), Conv2d(b, a, 1, bias=False) if a != b else nn.Identity())
             for a, b in zip(self.widths, self.widths[1:], strict=False)
         )
         self.basis = nn.Conv2d(first, first, 4, groups=first, bias=False)
@@ -218,7 +224,8 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         x = self.from_pixels(x.contiguous(memory_format=torch.channels_last))
         for down, stage in zip(reversed(self.downs), reversed(self.stages[1:]), strict=True):
             x = down(stage(x))
-        h = self.basis(self.stages[0](x)).flatten(1)
+        # a 4x4 window on 4x4 positions, each channel by itself; as a grouped convolution its second derivative is slow
+        h = (self.stages[0](x) * self.basis.weight[:, 0]).sum((2, 3))
         out = self.linear(h)
         logit = (out * self.embed(y)).sum(1) if self.num_classes else out.squeeze(1)
         return Critique([logit], [[h]])

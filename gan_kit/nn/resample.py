@@ -19,14 +19,9 @@ class Upsample(nn.Module):
 class Downsample(nn.Module):
     """x: (B, C, H, W) -> (B, C, H/2, W/2); edges are repeated, so that a constant image stays constant."""
 
-    kernel: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-        self.register_buffer("kernel", torch.outer(row, row)[None, None], persistent=False)
-
     def forward(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
-        x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        return F.conv2d(x, self.kernel.to(x.dtype).expand(channels, 1, 4, 4), stride=2, groups=channels)
+        # [1, 3, 3, 1] / 8 on an image with its edges repeated is half the transpose of Upsample, along each axis. Its
+        # derivative is Upsample: with R1 this is several times as fast as a depthwise convolution on a CPU.
+        b, c, h, w = x.shape
+        size = [b, c, h // 2, w // 2]
+        return torch.ops.aten.upsample_bilinear2d_backward(x, [h, w], size, False, None, None) / 4

@@ -84,13 +84,13 @@ def test_the_published_block() -> None:
     block = Block(64, expansion=2, group_size=16)
     assert (block.w1.weight.shape, block.w2.weight.shape) == ((128, 64, 1, 1), (128, 16, 3, 3))
     assert (block.w3.weight.shape, block.w2.groups) == ((64, 128, 1, 1), 8)
-    assert all(conv.bias is None for conv in (block.w1, block.w2, block.w3))
-    assert {n for n, _ in block.named_parameters()} == {"w1.weight", "w2.weight", "w3.weight", "a1.bias", "a2.bias"}
+    assert block.w3.bias is None
+    assert {n for n, _ in block.named_parameters()} == {"w1.weight", "w2.weight", "w3.weight", "w1.bias", "w2.bias"}
     nn.init.normal_(block.w3.weight)
-    nn.init.normal_(block.a1.bias)
-    nn.init.normal_(block.a2.bias)
+    nn.init.normal_(block.w1.bias)
+    nn.init.normal_(block.w2.bias)
     x = torch.randn(2, 64, 4, 4)
-    h = nn.functional.leaky_relu(block.w1(x) + block.a1.bias.view(1, -1, 1, 1), 0.2)
+    h = nn.functional.leaky_relu(nn.functional.conv2d(x, block.w1.weight) + block.w1.bias.view(1, -1, 1, 1), 0.2)
     h = nn.functional.leaky_relu(block.w2(h) + block.a2.bias.view(1, -1, 1, 1), 0.2)
     assert torch.allclose(block(x), x + block.w3(h), atol=1e-5)
 
@@ -109,8 +109,8 @@ def test_initialisation_is_fix_up(net: Any, blocks: int) -> None:
             assert conv.weight.std().item() == pytest.approx(expected, rel=error)
             assert abs(conv.weight.mean().item()) < 4 * expected / math.sqrt(n)
         assert not block.w3.weight.any()
-        assert not block.a1.bias.any()
-        assert not block.a2.bias.any()
+        assert not block.w1.bias.any()
+        assert not block.w2.bias.any()
 
 
 @pytest.mark.parametrize("net", [R3GANGenerator, R3GANDiscriminator])
@@ -313,3 +313,13 @@ def test_nets_that_cannot_be_built_are_refused(net: Any, arguments: dict[str, An
 def test_an_unknown_norm_is_refused() -> None:
     with pytest.raises(UserError, match="norm='layer': choose 'batch' or 'none'"):
         DCGANDiscriminator(norm="layer")
+
+
+def test_a_larger_pixel_kernel_and_tanh_are_options_of_r3gan() -> None:
+    G = R3GANGenerator(16, 1, 0, widths=[16, 16], patch=2, group_size=None, pixel_kernel=3, tanh=True)
+    nn.init.constant_(G.to_pixels[0].weight, 100.0)
+    x = G(torch.randn(3, G.z_dim))
+    assert x.shape == (3, 1, 16, 16)
+    assert x.abs().max() == 1
+    with pytest.raises(UserError, match="pixel_kernel=2"):
+        R3GANGenerator(16, 1, pixel_kernel=2)

@@ -1,0 +1,42 @@
+"""Full disks, bad weights, bad bundles: an error on one line, and nothing lost."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+from doors import run
+
+from gan_kit.runs import checkpoints, is_whole
+
+RING = ["+experiment=ring", "data.batch_size=64", "logger=none", "trainer=cpu"]
+
+
+def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = run("train", *RING, "budget_samples=640", f"paths.output_dir={folder}", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    before = checkpoints(folder)
+    size = before[0].stat().st_size
+    full = run(
+        "train", f"resume={folder}", "budget_samples=1280", cwd=tmp_path, limits={resource.RLIMIT_FSIZE: size // 2}
+    )
+    assert full.returncode == 2
+    assert "Traceback" not in full.stderr
+    assert "make room" in full.stderr
+    assert checkpoints(folder) == before
+    assert is_whole(before[0])
+    assert not list(folder.rglob(".*.part"))
+    again = run("train", f"resume={folder}", "budget_samples=1280", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert len(checkpoints(folder)) == 2
+
+
+def test_losses_that_are_no_numbers_stop_the_run_and_are_not_saved(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    settings = ["optimizer.g.lr=1.0e12", "optimizer.d.lr=1.0e12", "model.schedules=null", "log_every_steps=5"]
+    done = run("train", *RING, *settings, "budget_samples=64_000", f"paths.output_dir={folder}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "lower lr" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not checkpoints(folder)

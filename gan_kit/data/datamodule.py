@@ -37,6 +37,8 @@ class ArrayDataModule(LightningDataModule):
         self.source, self.batch_size, self.labels = source, batch_size, labels
         self.hflip, self.seed = hflip, seed
         self._arrays: dict[str, Arrays] = {}
+        self._loader: BatchLoader | None = None
+        self._resume_at: dict[str, Any] | None = None
 
     def arrays(self, split: str) -> Arrays:
         """All of one split ("train" or "test"), loaded once; y is None with labels=False."""
@@ -61,7 +63,7 @@ class ArrayDataModule(LightningDataModule):
         if self.hflip and train.x.ndim != 4:
             raise UserError(f"hflip mirrors pictures, not {train.x.shape[1:]}; set data.hflip=false")
         trainer = self.trainer
-        return BatchLoader(
+        self._loader = BatchLoader(
             train.x,
             train.y,
             batch_size=self.batch_size,
@@ -71,6 +73,19 @@ class ArrayDataModule(LightningDataModule):
             world_size=trainer.world_size if trainer else 1,
             endless=trainer is not None,
         )
+        if self._resume_at is not None:
+            self._loader.load_state_dict(self._resume_at)
+            self._resume_at = None
+        return self._loader
+
+    # Lightning saves the loader's state too, but does not bring it back where a run that had been resumed at an
+    # epoch's edge is resumed once more (2.6): the position is kept here as well.
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._loader.state_dict() if self._loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resume_at = state_dict or None
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """RawBatch -> Batch on its device; anything else (a user's own loader) passes through."""

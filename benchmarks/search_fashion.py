@@ -2,6 +2,7 @@
 
     python benchmarks/search_fashion.py --candidates dcgan,r3gan --cpu-minutes 5 --out runs/search
     python benchmarks/search_fashion.py --list
+    python benchmarks/search_fashion.py --score runs/image/fashion_mnist_r3gan --out runs/search
     python benchmarks/search_fashion.py --report --out runs/search --figure docs/results/fashion_search.png
 
 A plain loop over gan_kit's nets, losses, penalties, EMA and augmentation: the step is that of
@@ -12,7 +13,8 @@ The budget is in the process's CPU-seconds, which a busy machine changes little.
 schedules end where the budget does.
 
 The score is the Fréchet distance, in the penultimate features of a small classifier trained here on 50,000 of the
-training pictures, between 10,000 samples and the other 10,000 training pictures. The test split isn't touched.
+training pictures, between 10,000 samples and the other 10,000 training
+pictures. The test split isn't touched: it is the reference for --score alone, which judges finished runs.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import gan_kit
 from gan_kit.adversarial.ema import EMA
 from gan_kit.adversarial.gan import frozen
 from gan_kit.adversarial.losses import Hinge, NonSaturating, Relativistic
@@ -569,6 +572,24 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
 # ---- the door -----------------------------------------------------------------------------------------------------
 
 
+def score_runs(runs: list[Path], judge: Judge, train: tuple[Tensor, Tensor]) -> None:
+    """10,000 samples of each run against the 10,000 pictures of the test split; a markdown table."""
+    test = FashionMNIST(transform=PadTo(32)).load("test")
+    assert test.y is not None
+    y = torch.from_numpy(test.y)
+    features, logits = judge(torch.from_numpy(test.x))
+    judge.stats, judge.spread = mean_and_cov(features), within_class_variance(features, y)
+    floor = frechet_distance(*mean_and_cov(judge(train[0][:10_000])[0]), *judge.stats).item()
+    accuracy = (logits.argmax(1) == y).double().mean().item()
+    print("| run | samples seen | FD | class accuracy | diversity |\n|---|---|---|---|---|")
+    print(f"| 10,000 training pictures (the floor) | | {floor:.2f} | {accuracy:.3f} (of the test split) | 1 |")
+    for path in runs:
+        gan = gan_kit.load(path)
+        scores = judge.score(gan.generator, gan.generator.z_dim, 10_000)  # type: ignore[arg-type]
+        seen = f"{gan.facts['samples_seen']:,}"
+        print(f"| {path} | {seen} | {scores['fd']:.2f} | {scores['accuracy']:.3f} | {scores['diversity']:.2f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", default="", help="names, with commas between")
@@ -576,6 +597,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, help="in place of the candidates' own; their names get it as a suffix")
     parser.add_argument("--out", type=Path, default=Path("runs/search_fashion"))
+    parser.add_argument("--score", type=Path, nargs="+", help="runs or bundles to judge by the test split")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--figure", type=Path, help="with --report: where to draw the curves")
@@ -602,6 +624,9 @@ def main() -> None:
         f"(10,000 pictures; {judge.floor:.3f} of all 50,000)",
         flush=True,
     )
+    if args.score:
+        score_runs(args.score, judge, train)
+        return
     rows = held[1].argsort(stable=True).view(-1)
     real = torch.cat([held[0][rows[held[1][rows] == k][:16]] for k in range(NUM_CLASSES)])
     grid(real, 16, args.out / "grids" / "real.png")

@@ -74,6 +74,7 @@ class DCGANGenerator(Recorded, nn.Module):
         ]
         self.net = nn.Sequential(*layers)
         self.reset_parameters()
+        self.to(memory_format=torch.channels_last)
 
     def reset_parameters(self) -> None:
         _reset(self)
@@ -106,6 +107,7 @@ class DCGANDiscriminator(Recorded, nn.Module):
         if num_classes:
             self.embed = nn.Embedding(num_classes, widths[-1] * 16)
         self.reset_parameters()
+        self.to(memory_format=torch.channels_last)
 
     def reset_parameters(self) -> None:
         _reset(self)

@@ -76,6 +76,14 @@ def test_stopped_and_resumed_is_bitwise_the_whole_run(whole: Any, stops: tuple[i
     assert same(here, end)
 
 
+def test_r3gan_of_the_digits_experiment_resumes_bitwise(tmp_path: Path) -> None:
+    recipe = ["+experiment=image/digits", "logger=none", "trainer=cpu", f"schedule_samples={8 * STEP}"]
+    train(tmp_path / "whole", *recipe, f"budget_samples={8 * STEP}")
+    train(tmp_path / "run", *recipe, f"budget_samples={3 * STEP}")
+    resume(tmp_path / "run", f"budget_samples={8 * STEP}")
+    assert same(state(tmp_path / "run"), state(tmp_path / "whole"))
+
+
 def test_pictures_and_logs_do_not_touch_the_training(whole: Any, tmp_path: Path) -> None:
     recipe, end = whole
     quiet = [a for a in recipe if not a.startswith("sample_every")]

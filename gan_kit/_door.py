@@ -351,15 +351,16 @@ def _as_mistake(error: BaseException) -> str | None:
     if any(type(e).__name__ in ("ConfigCompositionException", "HydraException") for e in chain):
         return _folded(chain[-1])
     if os_error := next((e for e in chain if isinstance(e, OSError) and e.errno), None):
-        return _as_disk(os_error)
+        return as_disk(os_error)
     return None
 
 
-def _as_disk(error: OSError) -> str:
+def as_disk(error: OSError, go_on: str = "resume=") -> str:
+    """What to do where a file could not be read or written."""
     what = f" {os.fspath(error.filename)}" if isinstance(error.filename, str | Path) else ""
     if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         return (
-            f"could not write{what} ({error.strerror}): make room (is the disk full?), then go on with resume=; "
+            f"could not write{what} ({error.strerror}): make room (is the disk full?), then go on with {go_on}; "
             f"earlier checkpoints are whole"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EISDIR):

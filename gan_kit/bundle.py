@@ -155,6 +155,21 @@ def save(
         )
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
+    try:
+        _write(part, generator, prior, spec, facts)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)  # half a bundle only takes room
+        raise
+    old = _before(folder)
+    if folder.exists():  # else `old` is all there is, of a save that was killed: it stays until the new one stands
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    os.replace(part, folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _write(part: Path, generator: Any, prior: Prior, spec: DataSpec, facts: dict[str, Any]) -> None:
     part.mkdir(parents=True)
     weights = {k: v.detach().cpu().contiguous() for k, v in generator.state_dict().items()}
     save_file(weights, part / WEIGHTS)
@@ -175,13 +190,6 @@ def save(
     (part / CARD).write_text(_card(config, sum(v.numel() for v in weights.values())))
     ours = (config["generator"]["target"], config["prior"]["target"])  # the caller's own nets are no stranger's
     save_png(picture_of(_build(config, part, ours)), part / PICTURE)
-    old = _before(folder)
-    if folder.exists():  # else `old` is all there is, of a save that was killed: it stays until the new one stands
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
-    os.replace(part, folder)
-    shutil.rmtree(old, ignore_errors=True)
-    return folder
 
 
 def load(path: Path | str, allow: Sequence[str] = ()) -> TrainedGAN:

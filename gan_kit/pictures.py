@@ -53,5 +53,8 @@ def save_png(picture: np.ndarray, path: Path) -> None:
     if picture.ndim == 3 and picture.shape[2] == 1:
         picture = picture[:, :, 0]
     part = path.with_name(f".{path.name}.part")
-    Image.fromarray(picture).save(part, format="PNG")
-    os.replace(part, path)
+    try:
+        Image.fromarray(picture).save(part, format="PNG")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

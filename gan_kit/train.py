@@ -266,6 +266,8 @@ def train(cfg: Any, given: Sequence[str] = ()) -> int:
                 f"stopped at once, without saving; the last checkpoint goes on with\n  {_go_on(run)}", file=sys.stderr
             )
             return 128 + interrupt.received
+        if isinstance(error, OSError) and began:
+            raise UserError(_door.as_disk(error, f"resume={_from_here(run)}")) from error
         raise
     received = interrupt.received if interrupt else None
     if trainer.is_global_zero:

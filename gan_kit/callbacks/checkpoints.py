@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from safetensors import SafetensorError
 
 from gan_kit import bundle
 from gan_kit.callbacks.clock import crossed, is_last_step
@@ -95,11 +96,21 @@ class Checkpoints(Checkpoint):
     def save(self, trainer: Trainer, pl_module: Any) -> None:
         check_weights(pl_module)
         run = Path(trainer.default_root_dir)
+        if trainer.is_global_zero:
+            # before the checkpoint: a run that is killed between the two, at its last step, can still be resumed
+            self._save_bundle(trainer, pl_module, run / "bundle")
         trainer.save_checkpoint(checkpoint_path(run, pl_module.samples_seen))
-        if not trainer.is_global_zero:
-            return
+        if trainer.is_global_zero:
+            for old in checkpoints(run)[: -self.keep]:
+                old.unlink()
+
+    def _save_bundle(self, trainer: Trainer, pl_module: Any, folder: Path) -> None:
         facts = {**self.facts, "samples_seen": pl_module.samples_seen}
         net = pl_module.generator if pl_module.generator_ema is None else pl_module.generator_ema
-        bundle.save(run / "bundle", net, pl_module.prior, trainer.datamodule.spec, facts)  # type: ignore[attr-defined]
-        for old in checkpoints(run)[: -self.keep]:
-            old.unlink()
+        try:
+            bundle.save(folder, net, pl_module.prior, trainer.datamodule.spec, facts)  # type: ignore[attr-defined]
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"could not write {folder} ({_write_failure(error) or error}): make room (is the disk full?), then go "
+                f"on with resume={folder.parent}; earlier checkpoints are whole"
+            ) from error

@@ -8,6 +8,7 @@ import errno
 import inspect
 import os
 import re
+import signal
 import sys
 import threading
 import types
@@ -289,6 +290,29 @@ def one_line_errors(composing: bool = False) -> Iterator[None]:
         if message := _as_mistake(error) or (composing and _folded(error)):
             fail(message)
         raise
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Within, while modules are imported and nothing is begun, Ctrl-C ends the process there and then.
+
+    An exception that is raised in the middle of somebody's import may be swallowed, or turned into another.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or before is not signal.default_int_handler:  # nohup has it ignored: leave that
+        yield
+        return
+
+    def leave(*_: Any) -> None:
+        os.write(2, b"interrupted\n")
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _one_line_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:

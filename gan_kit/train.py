@@ -64,7 +64,8 @@ def main() -> None:
         if {"-h", "--help"} & set(arguments):
             print(HELP.format(experiments=_experiments(), groups="\n  ".join(_groups())))
             return
-        import hydra
+        with _door.leaving_at_once():
+            import hydra
 
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole, and leave as one line
         sys.argv[1:] = arguments
@@ -202,13 +203,17 @@ def train(cfg: Any, given: Sequence[str] = ()) -> int:
     import logging
     import warnings
 
-    import torch
-    from lightning.pytorch import Trainer
-    from lightning.pytorch.callbacks import LambdaCallback
-    from lightning.pytorch.utilities.warnings import PossibleUserWarning
+    with _door.leaving_at_once():
+        import torch
+        from lightning.pytorch import Trainer
+        from lightning.pytorch.callbacks import LambdaCallback
+        from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
-    from gan_kit.callbacks import Interrupt
-    from gan_kit.runs import abandoned, claimed, newest_whole
+        import gan_kit.adversarial
+        import gan_kit.data
+        import gan_kit.image  # noqa: F401 (what most configs build)
+        from gan_kit.callbacks import Interrupt
+        from gan_kit.runs import abandoned, claimed, newest_whole
 
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -321,7 +322,7 @@ def _conclude(run: Path, samples_seen: int, interrupted: bool) -> None:
     else:
         print(f"  {_command('sample', 'run', run)} n=64")
     if (run / "tensorboard").is_dir():
-        print(f"  tensorboard --logdir {shlex.quote(str(run))}")
+        print(f"  {_python()} -m tensorboard.main --logdir {shlex.quote(str(run))}")
 
 
 def _from_here(run: Path) -> Path:
@@ -332,7 +333,16 @@ def _command(door: str, key: str, run: Path) -> str:
     setting = f"{key}={run}"
     if not re.fullmatch(r"[\w./:=-]+", setting):  # Hydra reads quotes of its own within the shell's
         setting = shlex.quote(f"{key}={quoted(run)}")
-    return f"python -m gan_kit.{door} {setting}"
+    return f"{_python()} -m gan_kit.{door} {setting}"
+
+
+def _python() -> str:
+    """How this interpreter is called from here: `python` in an active environment, else its path (after `make`)."""
+    found = shutil.which("python")
+    if found and Path(found).parent == Path(sys.executable).parent:
+        return "python"
+    here = Path(sys.executable)
+    return shlex.quote(str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here))
 
 
 def _go_on(run: Path) -> str:

@@ -602,7 +602,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--figure", type=Path, help="with --report: where to draw the curves")
     args = parser.parse_args()
-    if args.list:
+    if args.list or not (args.candidates or args.report or args.score):
         for name, c in CANDIDATES.items():
             print(f"{name:24} {c.family:6} {differences(dataclasses.asdict(c))}")
         return

@@ -6,7 +6,6 @@ images = gan.sample(64, label=3, seed=0)          # (64, C, H, W) in [-1, 1]
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import shutil
@@ -21,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import gan_kit
+from gan_kit.files import sha256_of
 from gan_kit.latent import Prior
 from gan_kit.noise import SampleNoise, mix
 from gan_kit.pictures import grid, save_png
@@ -184,7 +184,7 @@ def _write(part: Path, generator: Any, prior: Prior, spec: DataSpec, facts: dict
             "class_names": list(spec.class_names),
         },
         "facts": facts,
-        "weights_sha256": _sha256(part / WEIGHTS),
+        "weights_sha256": sha256_of(part / WEIGHTS),
     }
     (part / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     (part / CARD).write_text(_card(config, sum(v.numel() for v in weights.values())))
@@ -216,7 +216,9 @@ def load(path: Path | str, allow: Sequence[str] = ()) -> TrainedGAN:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else None
         raise UserError(f"{folder / CONFIG} has format {found!r}; this gan_kit ({gan_kit.__version__}) reads {FORMAT}")
-    if _sha256(folder / WEIGHTS) != config.get("weights_sha256"):
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"{folder / WEIGHTS} is missing; copy the whole bundle folder")
+    if sha256_of(folder / WEIGHTS) != config.get("weights_sha256"):
         raise UserError(f"{folder / WEIGHTS} is damaged: its SHA-256 is not the one in {CONFIG}; copy it again")
     try:
         return _build(config, folder, allow)
@@ -269,14 +271,6 @@ def _class_of(target: str, trusted: tuple[str, ...]) -> type:
     if not f"{found.__module__}.{found.__qualname__}".startswith(trusted):
         raise refusal  # one of ours imports it, and no more
     return found
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; copy the whole bundle folder") from None
 
 
 def _card(config: dict[str, Any], parameters: int) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import shutil
 import struct
 import warnings
@@ -26,7 +25,6 @@ __all__ = [
     "is_whole",
     "newest_run",
     "newest_whole",
-    "write_whole",
 ]
 
 CLAIM = ".hydra"
@@ -49,16 +47,6 @@ def abandoned(folder: Path) -> None:
     for place in (folder, *list(folder.parents)[:1]):
         with contextlib.suppress(OSError):  # not empty
             place.rmdir()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """A reader sees the old text or the new one."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def checkpoint_path(run: Path, samples_seen: int) -> Path:

@@ -285,7 +285,7 @@ def _keep(run: Path, as_composed: Any, resolved: Any, given: Sequence[str] | Non
     """Write the configs, once training has begun: a start that fails leaves those of the run as they are."""
     from omegaconf import OmegaConf
 
-    from gan_kit.runs import write_whole
+    from gan_kit.files import write_whole
 
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     (run / HYDRA).mkdir(exist_ok=True)

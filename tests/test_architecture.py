@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "gan_kit"
 MAY_IMPORT = {
     # words that all rooms share
     "types": "",
+    "files": "",
     "noise": "",
     "nn": "",
     # networks: they never see the core, nor each other's domain
@@ -30,14 +31,14 @@ MAY_IMPORT = {
     "latent": "types noise",
     "adversarial": "types noise latent",
     # data and scores
-    "data": "types",
-    "evaluate": "types noise nn",
+    "data": "types files",
+    "evaluate": "types files noise nn pictures",
     # around a run
     "runs": "types",
     "pictures": "types",
     "strategies": "types",
-    "bundle": "types noise latent pictures runs",
-    "callbacks": "types noise bundle evaluate pictures runs",
+    "bundle": "types files noise latent pictures runs",
+    "callbacks": "types files noise bundle evaluate pictures runs",
     # `import gan_kit` offers load, lazily
     "__init__": "bundle",
 }

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import gan_kit
 from gan_kit import bundle
 from gan_kit.bundle import TrainedGAN, label_rows, load, save
+from gan_kit.files import sha256_of
 from gan_kit.image import DCGANGenerator, R3GANGenerator
 from gan_kit.latent import Normal, Uniform
 from gan_kit.nn import Recorded
@@ -354,7 +355,7 @@ def test_a_pickle_in_place_of_the_weights_is_refused(saved: Path) -> None:
             return os.system, (f"touch {witness}",)
 
     (saved / "generator.safetensors").write_bytes(pickle.dumps(Bomb()))
-    rewrite(saved, weights_sha256=bundle._sha256(saved / "generator.safetensors"))
+    rewrite(saved, weights_sha256=sha256_of(saved / "generator.safetensors"))
     with pytest.raises(UserError, match="does not fit"):
         load(saved)
     assert not witness.exists()
@@ -364,7 +365,7 @@ def test_weights_are_taken_whole(saved: Path) -> None:
     weights = load_file(saved / "generator.safetensors")
     weights.pop("basis")
     save_file(weights, saved / "generator.safetensors")
-    rewrite(saved, weights_sha256=bundle._sha256(saved / "generator.safetensors"))
+    rewrite(saved, weights_sha256=sha256_of(saved / "generator.safetensors"))
     with pytest.raises(UserError, match=r"does not fit .*basis"):
         load(saved)
 

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from gan_kit.callbacks.clock import is_last_step
-from gan_kit.runs import write_whole
+from gan_kit.files import write_whole
 from gan_kit.types import UserError
 
 __all__ = ["MetricsLog"]

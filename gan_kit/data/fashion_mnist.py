@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_kit.data.arrays import Arrays, cache_home, check_split
+from gan_kit.data.arrays import Arrays, check_split
 from gan_kit.data.transforms import Transform
+from gan_kit.files import cache_home
 from gan_kit.types import UserError
 
 __all__ = ["FashionMNIST"]

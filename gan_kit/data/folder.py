@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gan_kit.data.arrays import SPLITS, Arrays, cache_home, check_split
+from gan_kit.data.arrays import SPLITS, Arrays, check_split
 from gan_kit.data.transforms import Transform, to_chw
+from gan_kit.files import cache_home
 from gan_kit.types import UserError
 
 if TYPE_CHECKING:

@@ -1,0 +1,166 @@
+"""Extractors: samples in, features and, where the network classifies, class probabilities out.
+
+One contract for all: an extractor takes samples as data sets store them and as PNG files hold them, uint8, and does its
+own resizing and scaling, so that these are part of what its name and fingerprint stand for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gan_kit.types import UserError
+
+__all__ = ["Extracted", "Extractor", "Pixels", "RandomFeatures", "as_pictures", "extract_all"]
+
+
+class Extracted(NamedTuple):
+    """What an extractor says of a batch.
+
+    features: (B, F) float32
+    probabilities: (B, K) float32, rows sum to 1, or None where the network does not classify
+    """
+
+    features: Tensor
+    probabilities: Tensor | None
+
+
+class Extractor(nn.Module, ABC):
+    """Samples -> features. Frozen, in evaluation mode, fp32.
+
+    name: what its scores are called after: fd-<name>; only the 2015 Inception's are FID
+    weights_sha256: of the file its weights came from, or of the weights themselves
+    dims: F; num_classes: K, 0 without probabilities
+    """
+
+    name: str
+    weights_sha256: str = ""
+    dims: int
+    num_classes: int = 0
+
+    @abstractmethod
+    def extract(self, x: Tensor) -> Extracted:
+        """x: (B, C, H, W) uint8 pictures, C = 1 or 3, of any size; extractors of other data say what they take.
+
+        Raises UserError for anything else.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values that change its figures (resizer, layer, ...), for the fingerprint."""
+        return {}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """All that its figures depend on, as plain values: two extractors of one protocol give the same figures."""
+        return {"extractor": self.name, "weights_sha256": self.weights_sha256, "dims": self.dims, **self.settings()}
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self.protocol, sort_keys=True).encode()).hexdigest()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """-> (B, F) float32"""
+        return self.extract(x).features
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """-> (B, K) float32. Raises UserError where the network does not classify."""
+        found = self.extract(x).probabilities
+        if found is None:
+            raise UserError(f"extractor {self.name} gives no class probabilities; use inception or a classifier")
+        return found
+
+    def train(self, mode: bool = True) -> Extractor:
+        """Stays in evaluation mode, whatever module it hangs in."""
+        return super().train(False)
+
+
+def as_pictures(x: Tensor, channels: int | None = None) -> Tensor:
+    """Check uint8 pictures (B, C, H, W); grey ones become `channels` equal planes where that is given.
+
+    Raises UserError naming what else it was given.
+    """
+    if x.dim() != 4 or x.dtype != torch.uint8 or x.shape[1] not in (1, 3):
+        raise UserError(
+            f"this extractor takes uint8 pictures (B, C, H, W) with 1 or 3 channels, not {x.dtype} "
+            f"{tuple(x.shape)}; round samples in [-1, 1] with gan_kit.pictures.to_uint8"
+        )
+    if channels == 3 and x.shape[1] == 1:
+        return x.expand(-1, 3, -1, -1)
+    if channels is not None and x.shape[1] != channels:
+        raise UserError(f"this extractor takes pictures with {channels} channels, these have {x.shape[1]}")
+    return x
+
+
+@torch.inference_mode()
+def extract_all(extractor: Extractor, batches: Iterable[Tensor]) -> Extracted:
+    """Features (and probabilities) of all batches, on the CPU. Raises UserError for features that are not finite."""
+    features, probabilities = [], []
+    for x in batches:
+        found = extractor.extract(x)
+        features.append(found.features.float().cpu())
+        if found.probabilities is not None:
+            probabilities.append(found.probabilities.float().cpu())
+    if not features:
+        raise UserError("there are no samples to take features of")
+    whole = torch.cat(features)
+    if not whole.isfinite().all():
+        bad = int((~whole.isfinite()).any(1).sum())
+        raise UserError(f"the features of {bad} of {len(whole)} samples are not finite; look for NaN in the samples")
+    return Extracted(whole, torch.cat(probabilities) if probabilities else None)
+
+
+class Pixels(Extractor):
+    """The samples' own values in [-1, 1]: for tests, for vectors, and as the plainest baseline.
+
+    x: (B, ...) uint8, or float in [-1, 1] -> (B, F)
+    shape: of one sample
+    """
+
+    name = "pixels"
+
+    def __init__(self, shape: Iterable[int]):
+        super().__init__()
+        self.shape = tuple(shape)
+        self.dims = int(torch.Size(self.shape).numel())
+
+    def settings(self) -> dict[str, Any]:
+        return {"shape": list(self.shape)}
+
+    def extract(self, x: Tensor) -> Extracted:
+        if tuple(x.shape[1:]) != self.shape:
+            raise UserError(f"extractor pixels was made for samples of shape {self.shape}, not {tuple(x.shape[1:])}")
+        flat = x.flatten(1)
+        return Extracted(flat.float() if flat.is_floating_point() else flat.float() / 127.5 - 1, None)
+
+
+class RandomFeatures(Extractor):
+    """An untrained convolutional network, the same for one seed: for tests. Its figures say nothing of quality.
+
+    x: (B, C, H, W) uint8 -> (B, dims)
+    """
+
+    name = "random"
+
+    def __init__(self, dims: int = 64, channels: int = 3, seed: int = 0):
+        super().__init__()
+        self.dims, self.channels, self.seed = dims, channels, seed
+        g = torch.Generator().manual_seed(seed)
+        self.weight1 = nn.Buffer(torch.randn(32, channels, 4, 4, generator=g) / (16 * channels) ** 0.5)
+        self.weight2 = nn.Buffer(torch.randn(dims, 32, 4, 4, generator=g) / (16 * 32) ** 0.5)
+
+    def settings(self) -> dict[str, Any]:
+        return {"channels": self.channels, "seed": self.seed}
+
+    def extract(self, x: Tensor) -> Extracted:
+        x = as_pictures(x, self.channels).float() / 127.5 - 1
+        h = nn.functional.conv2d(x, self.weight1, stride=2, padding=1).relu()
+        return Extracted(nn.functional.conv2d(h, self.weight2, stride=2, padding=1).relu().mean((2, 3)), None)

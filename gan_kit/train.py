@@ -220,10 +220,16 @@ def train(cfg: Any, given: Sequence[str] = ()) -> int:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says on stdout what is raised as well
     build = _door.Builder(cfg)
-    for key, least in (("seed", 0), ("image_size", 1), ("budget_samples", 1), ("sample_every", 1)):
-        build.whole(key, least)
-    build.whole("schedule_samples", 1)
-    build.whole("log_every_steps", 1)
+    build.whole("seed", 0)
+    for key in (
+        "image_size",
+        "budget_samples",
+        "schedule_samples",
+        "sample_every",
+        "sample_columns",
+        "log_every_steps",
+    ):
+        build.whole(key, 1)
     build.whole("threads", 1, optional=True)
     if not cfg.name or not isinstance(cfg.name, str) or ".." in Path(cfg.name).parts or Path(cfg.name).is_absolute():
         raise UserError(f"name={cfg.name} does not make a folder below {cfg.paths.runs}; name=my/first, say")
@@ -302,7 +308,8 @@ def _announce(cfg: Any, data: Any, gan: Any, run: Path, checkpoint: Path | None)
     classes = f"{data.spec.num_classes} classes" if data.spec.num_classes else "no classes"
     print(f"run    {run}")
     print(f"data   {len(data.arrays('train').x):,} x {tuple(data.spec.shape)}, {classes}, batch {cfg.data.batch_size}")
-    print(f"nets   G {millions(gan.generator)}, D {millions(gan.discriminator)} parameters")
+    nets = [(name, net) for name, net in gan.named_children() if any(p.requires_grad for p in net.parameters())]
+    print(f"nets   {', '.join(f'{name} {millions(net)}' for name, net in nets)} parameters")
     if checkpoint:
         print(f"resume {checkpoint.name}")
     sys.stdout.flush()
@@ -319,6 +326,10 @@ def _conclude(run: Path, samples_seen: int, interrupted: bool) -> None:
     print("next:")
     if interrupted:
         print(f"  {_go_on(run)}")
+    elif (run / "bundle" / "classifier.safetensors").is_file():
+        print(
+            f"  {_python()} -m gan_kit.evaluate run=runs/… extractor=classifier extractor.path={shlex.quote(str(run))}"
+        )
     else:
         print(f"  {_command('sample', 'run', run)} n=64")
     if (run / "tensorboard").is_dir():

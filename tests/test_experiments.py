@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from doors import run
 from PIL import Image
 
 import gan_kit
 from gan_kit import _door
+from gan_kit.evaluate import load_classifier
 
 EXPERIMENTS = _door.options("experiment")
 
@@ -32,8 +34,14 @@ def test_two_steps(name: str, tmp_path: Path, request: pytest.FixtureRequest) ->
     done = run("train", *settings, f"paths.output_dir={folder}", cwd=tmp_path, env={"GAN_KIT_CACHE": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert "done after 8 samples" in done.stdout  # two batches of four
-    for left in ("config.yaml", "metrics.jsonl", "bundle/card.md", "checkpoints/samples=000000000008.ckpt"):
+    for left in ("config.yaml", "metrics.jsonl", "bundle/config.yaml", "checkpoints/samples=000000000008.ckpt"):
         assert (folder / left).exists(), left
+    if name.startswith("classifier"):
+        classifier = load_classifier(folder)
+        assert 0 <= classifier.facts["test_accuracy"] <= 1
+        x = torch.zeros(3, *classifier.net.shape, dtype=torch.uint8)
+        assert classifier.features(x).shape == (3, classifier.dims)
+        return
     assert list((folder / "samples").glob("*.png"))
     gan = gan_kit.load(folder)
     assert gan.sample(3).shape == (3, *gan.spec.shape)

@@ -106,9 +106,13 @@ class Checkpoints(Checkpoint):
 
     def _save_bundle(self, trainer: Trainer, pl_module: Any, folder: Path) -> None:
         facts = {**self.facts, "samples_seen": pl_module.samples_seen}
-        net = pl_module.generator if pl_module.generator_ema is None else pl_module.generator_ema
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         try:
-            bundle.save(folder, net, pl_module.prior, trainer.datamodule.spec, facts)  # type: ignore[attr-defined]
+            if hasattr(pl_module, "save_bundle"):  # a model that is no GAN
+                pl_module.save_bundle(folder, data, facts)
+            else:
+                net = pl_module.generator if pl_module.generator_ema is None else pl_module.generator_ema
+                bundle.save(folder, net, pl_module.prior, data.spec, facts)
         except (OSError, SafetensorError) as error:
             raise UserError(
                 f"could not write {folder} ({_write_failure(error) or error}): make room (is the disk full?), then go "

@@ -29,8 +29,10 @@ class Guard(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         if pl_module.step % self.every_steps:
             return
-        for name in ("loss_d", "loss_g"):
-            value = float(pl_module.scalars.get(name, 0.0))
+        for name, scalar in pl_module.scalars.items():
+            if not name.startswith("loss"):
+                continue
+            value = float(scalar)
             if not math.isfinite(value) or abs(value) > self.explosion:
                 raise UserError(
                     f"{name} is {value:g} at step {pl_module.step} ({pl_module.samples_seen:,} samples): {CURES}"

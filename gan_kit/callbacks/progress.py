@@ -40,7 +40,7 @@ class Progress(Callback):
         if now - self._shown < (self.refresh_seconds if self._terminal else self.log_seconds):
             return
         self._shown = now
-        losses = {k: f"{float(v):.3f}" for k, v in pl_module.scalars.items() if k in ("loss_d", "loss_g")}
+        losses = {k: f"{float(v):.3f}" for k, v in pl_module.scalars.items() if k.startswith(("loss", "accuracy"))}
         if self._terminal:
             self._bar.set_postfix(losses, refresh=False)
             self._bar.update(pl_module.samples_seen - self._bar.n)

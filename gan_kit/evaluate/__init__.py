@@ -1,5 +1,22 @@
 """How good the samples are."""
 
-from gan_kit.evaluate.functional import frechet_distance, mean_and_cov
+from __future__ import annotations
 
-__all__ = ["frechet_distance", "mean_and_cov"]
+import importlib
+from typing import Any
+
+# Where each public name lives. Imported at first use: `python -m gan_kit.evaluate --help` must not wait for torch.
+_HOMES = {
+    "functional": "frechet_distance mean_and_cov",
+    "features": "Extracted Extractor Pixels RandomFeatures",
+    "classifier": "Classifier ClassifierFeatures ConvClassifier classifier_for load_classifier",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"gan_kit.evaluate.{_HOME_OF[name]}"), name)
+    raise AttributeError(f"module 'gan_kit.evaluate' has no attribute {name!r}")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gan_kit.types import UserError
 
-__all__ = ["Extracted", "Extractor", "Pixels", "RandomFeatures", "as_pictures", "extract_all"]
+__all__ = ["Extracted", "Extractor", "Pixels", "RandomFeatures", "as_pictures"]
 
 
 class Extracted(NamedTuple):
@@ -98,24 +98,6 @@ def as_pictures(x: Tensor, channels: int | None = None) -> Tensor:
     if channels is not None and x.shape[1] != channels:
         raise UserError(f"this extractor takes pictures with {channels} channels, these have {x.shape[1]}")
     return x
-
-
-@torch.inference_mode()
-def extract_all(extractor: Extractor, batches: Iterable[Tensor]) -> Extracted:
-    """Features (and probabilities) of all batches, on the CPU. Raises UserError for features that are not finite."""
-    features, probabilities = [], []
-    for x in batches:
-        found = extractor.extract(x)
-        features.append(found.features.float().cpu())
-        if found.probabilities is not None:
-            probabilities.append(found.probabilities.float().cpu())
-    if not features:
-        raise UserError("there are no samples to take features of")
-    whole = torch.cat(features)
-    if not whole.isfinite().all():
-        bad = int((~whole.isfinite()).any(1).sum())
-        raise UserError(f"the features of {bad} of {len(whole)} samples are not finite; look for NaN in the samples")
-    return Extracted(whole, torch.cat(probabilities) if probabilities else None)
 
 
 class Pixels(Extractor):

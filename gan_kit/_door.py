@@ -402,3 +402,15 @@ def _siblings(parent: str) -> list[str]:
         return []
     node = OmegaConf.select(cfg, parent) if parent else cfg
     return [str(k) for k in node if not str(k).startswith("_")] if isinstance(node, DictConfig) else []
+
+
+def device(name: str) -> Any:
+    """A torch.device that is there. Raises UserError for any other."""
+    import torch
+
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UserError(f"device={name}: torch has no such device here; device=cpu is always there") from None
+    return found

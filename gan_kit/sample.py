@@ -56,7 +56,7 @@ def sample(cfg: Any) -> Path:
     if cfg.label is not None and (not isinstance(cfg.label, int | str) or isinstance(cfg.label, bool)):
         raise UserError(f"label={cfg.label} is neither a class index nor a name; leave it out for all classes")
     where = Path(str(cfg.run))
-    gan = load(where).to(_device(str(cfg.device)))
+    gan = load(where).to(_door.device(str(cfg.device)))
     name = "_".join(f"{k}={cfg[k]}" for k in ("label", "seed", "psi") if cfg[k] is not None)
     if cfg.out:
         out = Path(str(cfg.out))
@@ -81,17 +81,6 @@ def sample(cfg: Any) -> Path:
     save_png(grid(head, columns=max(1, round(math.sqrt(len(head))))), out / "grid.png")
     print(f"{out / 'grid.png'}" + (f"  and {written} pictures beside it" if written else ""))
     return out
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise UserError(f"device={name}: torch has no such device here; device=cpu is always there") from None
-    return device
 
 
 if __name__ == "__main__":

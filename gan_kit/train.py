@@ -221,14 +221,9 @@ def train(cfg: Any, given: Sequence[str] = ()) -> int:
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says on stdout what is raised as well
     build = _door.Builder(cfg)
     build.whole("seed", 0)
-    for key in (
-        "image_size",
-        "budget_samples",
-        "schedule_samples",
-        "sample_every",
-        "sample_columns",
-        "log_every_steps",
-    ):
+    for key in ("image_size", "budget_samples", "schedule_samples", "log_every_steps"):
+        build.whole(key, 1)
+    for key in ("sample_every", "sample_columns", "evaluate_every"):
         build.whole(key, 1)
     build.whole("threads", 1, optional=True)
     if not cfg.name or not isinstance(cfg.name, str) or ".." in Path(cfg.name).parts or Path(cfg.name).is_absolute():
@@ -259,6 +254,10 @@ def train(cfg: Any, given: Sequence[str] = ()) -> int:
         gan: Any = build("model")
         callbacks = build.parts("callbacks")
         interrupt = next((c for c in callbacks if isinstance(c, Interrupt)), None)
+        for callback in callbacks:
+            if hasattr(callback, "prepare"):  # may train a classifier: before anything of this run is begun
+                with build.errors("callbacks"):
+                    callback.prepare(data)
         callbacks.append(LambdaCallback(on_train_start=keep_config))  # last: the others found nothing amiss
         loggers = build.parts("logger")
         trainer: Trainer = build("trainer", callbacks=callbacks, logger=loggers or False)

@@ -2,6 +2,7 @@
 
 from gan_kit.callbacks.budget import Budget
 from gan_kit.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from gan_kit.callbacks.evaluation import Evaluation
 from gan_kit.callbacks.guard import Guard
 from gan_kit.callbacks.interrupt import Interrupt
 from gan_kit.callbacks.metrics import MetricsLog
@@ -12,6 +13,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "Budget",
     "Checkpoints",
+    "Evaluation",
     "Guard",
     "Interrupt",
     "MetricsLog",

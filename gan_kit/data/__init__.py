@@ -7,6 +7,7 @@ from gan_kit.data.fashion_mnist import FashionMNIST
 from gan_kit.data.folder import Folder
 from gan_kit.data.loader import BatchLoader, RawBatch
 from gan_kit.data.ring import Ring
+from gan_kit.data.samples import Samples, load_samples
 from gan_kit.data.transforms import PadTo, Resize, Transform
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "Resize",
     "Ring",
     "RingData",
+    "Samples",
     "Source",
     "Transform",
+    "load_samples",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
@@ -28,12 +29,23 @@ class ArrayDataModule(LightningDataModule):
     labels: False hides the classes, for an unconditional model
     hflip: mirror each picture with probability 1/2
     seed: of the order and the flips, which are pure functions of (seed, epoch, position)
+    val_fraction: share of the train split that is held out of training as split "val", to watch scores on; which
+        samples does not depend on the seed
     """
 
     def __init__(
-        self, source: Source, batch_size: int = 64, labels: bool = True, hflip: bool = False, seed: int = 0
+        self,
+        source: Source,
+        batch_size: int = 64,
+        labels: bool = True,
+        hflip: bool = False,
+        seed: int = 0,
+        val_fraction: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= val_fraction < 1:
+            raise UserError(f"val_fraction={val_fraction}; set data.val_fraction from 0 to below 1")
+        self.val_fraction = val_fraction
         self.source, self.batch_size, self.labels = source, batch_size, labels
         self.hflip, self.seed = hflip, seed
         self._arrays: dict[str, Arrays] = {}
@@ -41,11 +53,33 @@ class ArrayDataModule(LightningDataModule):
         self._resume_at: dict[str, Any] | None = None
 
     def arrays(self, split: str) -> Arrays:
-        """All of one split ("train" or "test"), loaded once; y is None with labels=False."""
+        """All of one split ("train", "val" or "test"), loaded once; y is None with labels=False.
+
+        Raises UserError for "val" where nothing is held out.
+        """
         if split not in self._arrays:
-            arrays = self.source.load(split)
-            self._arrays[split] = arrays if self.labels else Arrays(arrays.x)
+            if split == "test" or not self.val_fraction:
+                if split == "val":
+                    raise UserError("no validation split is held out; set data.val_fraction=0.1, say")
+                self._arrays[split] = self._loaded(split)
+            else:
+                self._arrays["train"], self._arrays["val"] = self._cut(self._loaded("train"))
+        if split not in self._arrays:
+            raise UserError(f"no split {split!r}; have train, val, test")
         return self._arrays[split]
+
+    def _loaded(self, split: str) -> Arrays:
+        arrays = self.source.load(split)
+        return arrays if self.labels else Arrays(arrays.x)
+
+    def _cut(self, whole: Arrays) -> tuple[Arrays, Arrays]:
+        order = np.random.default_rng(0).permutation(len(whole.x))
+        held = max(1, round(self.val_fraction * len(order)))
+        if held >= len(order):
+            raise UserError(f"data.val_fraction={self.val_fraction} of {len(order)} samples leaves none to train on")
+        parts = [np.sort(order[held:]), np.sort(order[:held])]
+        train, val = (Arrays(whole.x[r], None if whole.y is None else whole.y[r], whole.class_names) for r in parts)
+        return train, val
 
     @property
     def spec(self) -> DataSpec:
@@ -118,8 +152,9 @@ class DigitsData(ArrayDataModule):
         labels: bool = True,
         hflip: bool = False,
         seed: int = 0,
+        val_fraction: float = 0.0,
     ) -> None:
-        super().__init__(Digits(transform), batch_size, labels, hflip, seed)
+        super().__init__(Digits(transform), batch_size, labels, hflip, seed, val_fraction)
 
 
 class FashionMNISTData(ArrayDataModule):
@@ -133,8 +168,9 @@ class FashionMNISTData(ArrayDataModule):
         labels: bool = True,
         hflip: bool = False,
         seed: int = 0,
+        val_fraction: float = 0.0,
     ) -> None:
-        super().__init__(FashionMNIST(root, transform), batch_size, labels, hflip, seed)
+        super().__init__(FashionMNIST(root, transform), batch_size, labels, hflip, seed, val_fraction)
 
 
 class FolderData(ArrayDataModule):
@@ -154,6 +190,7 @@ class FolderData(ArrayDataModule):
         labels: bool = True,
         hflip: bool = False,
         seed: int = 0,
+        val_fraction: float = 0.0,
     ) -> None:
         source = Folder(
             root,
@@ -166,7 +203,7 @@ class FolderData(ArrayDataModule):
             workers=workers,
             max_pixels=max_pixels,
         )
-        super().__init__(source, batch_size, labels, hflip, seed)
+        super().__init__(source, batch_size, labels, hflip, seed, val_fraction)
 
 
 class RingData(ArrayDataModule):
@@ -181,5 +218,6 @@ class RingData(ArrayDataModule):
         batch_size: int = 64,
         labels: bool = True,
         seed: int = 0,
+        val_fraction: float = 0.0,
     ) -> None:
-        super().__init__(Ring(modes, radius, std, count), batch_size, labels, seed=seed)
+        super().__init__(Ring(modes, radius, std, count), batch_size, labels, seed=seed, val_fraction=val_fraction)

@@ -99,7 +99,7 @@ class Folder:
         Raises UserError for no pictures, mixed layouts or channels, unreadable files, an unusable cache.
         """
         check_split(split)
-        listing = _scan(self.root, self.labels)
+        listing = scan(self.root, self.labels)
         entry = self.cache_dir / "folder" / self._key(listing)
         meta = _read_meta(entry)
         if meta is None:
@@ -203,7 +203,7 @@ class Folder:
         if self.channels != "auto":
             return int(self.channels)
         with ThreadPoolExecutor(self.workers) as pool:
-            kinds = list(pool.map(_native_channels, [f.path for f in listing.files]))
+            kinds = list(pool.map(native_channels, [f.path for f in listing.files]))
         examples = {kind: f.name for f, kind in zip(listing.files, kinds, strict=True) if kind}
         if len(examples) > 1:
             count = Counter(kinds)
@@ -241,7 +241,7 @@ class _Listing:
     classes: tuple[str, ...]
 
 
-def _scan(root: Path, labels: bool) -> _Listing:
+def scan(root: Path, labels: bool) -> _Listing:
     """All pictures under root by name, sorted, and the classes the layout gives (none when flat)."""
     if not root.exists():
         raise UserError(f"no folder {root}; set data.root to the folder of pictures")
@@ -253,12 +253,12 @@ def _scan(root: Path, labels: bool) -> _Listing:
     except PermissionError as e:
         raise UserError(f"{e.filename} cannot be listed ({e.strerror}); let this user read it") from e
     if not files:
-        found = f" (it holds {_tally(others)})" if others else ""
+        found = f" (it holds {tally(others)})" if others else ""
         raise UserError(
-            f"no picture in {root}{found}; set data.root to a folder with any of {_tally(sorted(EXTENSIONS))}"
+            f"no picture in {root}{found}; set data.root to a folder with any of {tally(sorted(EXTENSIONS))}"
         )
     if unread := {ext: n for ext, n in others.items() if ext not in SIDECARS}:
-        log.warning("%s: left out files that are no pictures known here: %s", root, _tally(unread))
+        log.warning("%s: left out files that are no pictures known here: %s", root, tally(unread))
     if not labels:
         return _Listing(files, ())
 
@@ -314,7 +314,7 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _tally(counts: Iterable[str] | dict[str, int]) -> str:
+def tally(counts: Iterable[str] | dict[str, int]) -> str:
     if isinstance(counts, dict):
         return ", ".join(f"{n} {ext}" for ext, n in sorted(counts.items()))
     return ", ".join(counts)
@@ -326,7 +326,7 @@ def _tally(counts: Iterable[str] | dict[str, int]) -> str:
 def decoded(path: Path, *, channels: int, transform: Transform, max_pixels: int) -> np.ndarray | str:
     """-> (C, size, size) uint8, or the reason why the file gives none"""
     try:
-        with _opened(path) as image:
+        with opened(path) as image:
             if image.width * image.height > max_pixels:
                 return f"{image.width}x{image.height} is over data.max_pixels={max_pixels}"
             image.load()
@@ -360,17 +360,17 @@ def upright(image: Image, channels: int) -> Image:
     return image.convert(mode)
 
 
-def _opened(path: Path) -> Image:
+def opened(path: Path) -> Image:
     from PIL import Image as pil
 
     pil.init()  # else the table of formats is not filled
     return pil.open(path, formats=[f for f in FORMATS if f in pil.OPEN])
 
 
-def _native_channels(path: Path) -> int | None:
+def native_channels(path: Path) -> int | None:
     """1 or 3 by the file's header, None when it has none that can be read"""
     try:
-        with _opened(path) as image:
+        with opened(path) as image:
             return 1 if image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I") else 3
     except Exception:  # decoding will tell the reason
         return None

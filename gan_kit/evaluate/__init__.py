@@ -9,7 +9,10 @@ from typing import Any
 _HOMES = {
     "functional": "frechet_distance mean_and_cov",
     "features": "Extracted Extractor Pixels RandomFeatures",
-    "classifier": "Classifier ClassifierFeatures ConvClassifier classifier_for load_classifier",
+    "classifier": "Classifier ClassifierFeatures ConvClassifier auto_extractor classifier_for load_classifier",
+    "metrics": "FeatureBank FrechetDistance InceptionScore KernelDistance PrecisionRecallDensityCoverage",
+    "sets": "FeatureSet",
+    "suite": "Evaluation Score Sets evaluate",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

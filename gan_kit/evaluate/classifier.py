@@ -27,13 +27,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import gan_kit
-from gan_kit.evaluate.features import Extracted, Extractor
+from gan_kit.evaluate.features import Extracted, Extractor, Pixels
 from gan_kit.files import cache_home, sha256_of, write_whole
 from gan_kit.nn import Recorded
 from gan_kit.noise import mix
 from gan_kit.types import Batch, DataSpec, UserError
 
-__all__ = ["Classifier", "ClassifierFeatures", "ConvClassifier", "classifier_for", "load_classifier"]
+__all__ = [
+    "Classifier",
+    "ClassifierFeatures",
+    "ConvClassifier",
+    "auto_extractor",
+    "classifier_for",
+    "load_classifier",
+]
 
 WEIGHTS, CONFIG = "classifier.safetensors", "config.yaml"
 FORMAT = 1
@@ -249,11 +256,19 @@ def load_classifier(folder: Path | str) -> ClassifierFeatures:
     return ClassifierFeatures(net, config["weights_sha256"], config["facts"])
 
 
-def classifier_for(data: Any, seed: int = 0, progress: bool = True) -> ClassifierFeatures:
-    """The classifier of a labelled datamodule's train split, from the cache, or trained now and put there.
+def classifier_for(
+    data: Any, path: Path | str | None = None, seed: int = 0, progress: bool = True
+) -> ClassifierFeatures:
+    """The classifier at `path`, else one of a labelled datamodule's train split: from the cache, or trained now.
 
     Raises UserError for data without labels.
     """
+    if path is not None:
+        return load_classifier(path)
+    if data is None:
+        raise UserError(
+            "two folders of pictures have no classifier of their own; give extractor.path=runs/classifier/…"
+        )
     train = data.arrays("train")
     if train.y is None or len(data.spec.shape) != 3:
         raise UserError(
@@ -292,3 +307,15 @@ def classifier_for(data: Any, seed: int = 0, progress: bool = True) -> Classifie
         logging.getLogger("lightning.pytorch").setLevel(level)
     module.save_bundle(folder, twin, {"seed": seed})
     return load_classifier(folder)
+
+
+def auto_extractor(data: Any) -> Extractor:
+    """What a datamodule's samples are best judged by: their own classifier where they have labels, the FID's Inception
+    for other pictures, the values themselves for vectors."""
+    if data is not None and len(data.spec.shape) == 1:
+        return Pixels(data.spec.shape)
+    if data is not None and data.spec.num_classes > 1 and len(data.spec.shape) == 3:
+        return classifier_for(data)
+    from gan_kit.evaluate.inception import Inception
+
+    return Inception()

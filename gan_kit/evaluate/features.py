@@ -43,6 +43,7 @@ class Extractor(nn.Module, ABC):
     weights_sha256: str = ""
     dims: int
     num_classes: int = 0
+    costly: bool = False  # minutes for ten thousand samples on a CPU
 
     @abstractmethod
     def extract(self, x: Tensor) -> Extracted:

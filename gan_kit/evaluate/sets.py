@@ -21,7 +21,15 @@ from gan_kit.evaluate.features import Extracted, Extractor
 from gan_kit.files import cache_home, written_whole
 from gan_kit.types import UserError
 
-__all__ = ["FeatureSet", "array_batches", "data_features", "extract_all", "features_file"]
+__all__ = [
+    "FeatureSet",
+    "array_batches",
+    "data_features",
+    "extract_all",
+    "features_file",
+    "labels_like",
+    "split_features",
+]
 
 
 @dataclass(frozen=True)
@@ -151,3 +159,23 @@ def _read(path: Path) -> Extracted | None:
         pass
     warnings.warn(f"{path} is damaged: its features are extracted again", stacklevel=2)
     return None
+
+
+def split_features(extractor: Extractor, data: Any, split: str, progress: bool = False) -> FeatureSet:
+    """Features of one split of a datamodule, cached."""
+    arrays = data.arrays(split)
+    return data_features(
+        extractor,
+        arrays.fingerprint(),
+        len(arrays.x),
+        lambda: array_batches(arrays.x),
+        arrays.y,
+        f"{split} split",
+        progress,
+    )
+
+
+def labels_like(labels: Tensor, n: int, seed: int = 0) -> list[int]:
+    """n labels in the proportions of `labels`, in an order of their own: what a generator is asked for."""
+    spread = labels.sort().values[torch.arange(n) * len(labels) // n]
+    return spread[torch.randperm(n, generator=torch.Generator().manual_seed(seed))].tolist()

@@ -1,0 +1,300 @@
+"""Score a generator or a folder of pictures: python -m gan_kit.evaluate run=runs/image/digits"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gan_kit import _door
+from gan_kit.types import UserError
+
+if TYPE_CHECKING:
+    from gan_kit.evaluate.features import Extractor
+    from gan_kit.evaluate.sets import FeatureSet
+    from gan_kit.evaluate.suite import Evaluation
+
+HELP = """\
+Score generated samples: how near to real ones, how varied, how many are copies.
+
+  python -m gan_kit.evaluate [run=RUN] [key=value ...]
+  python -m gan_kit.evaluate real=DIR fake=DIR [key=value ...]     any tool's pictures; .npz files too
+  python -m gan_kit.evaluate compare=[RUN,RUN]                     scores side by side, if their protocols agree
+
+  run=runs           a run (runs/NAME/TIME), or a folder of runs: the newest is taken
+  metrics=null       of {metrics}; null: all that apply
+  extractor=auto     {extractors}
+  num_samples=10000  generated samples
+  split=test         of the run's data (train, val, test), to score against
+  seed=0  psi=1.0    as in gan_kit.sample
+  image_size=null    resample folders of pictures to this size
+  batch_size=128     device=cpu  threads=null  data.root=null
+  out=null           where to: a folder (default: evaluation/... in the run's folder)
+
+Each figure has its standard error, and beside it the same figure of real samples. Scores of different protocols
+(extractor, data, counts, ...) don't compare: compare= tells what differs.
+"""
+METRICS = "fd,fd_inf,kid,is,prdc,modes,accuracy,classes,vendi,memorisation"
+SHOWN = 10  # rows and columns of the sheets
+
+
+def main() -> None:
+    with _door.one_line_errors():
+        arguments = sys.argv[1:]
+        if {"-h", "--help"} & set(arguments):
+            print(HELP.format(metrics=METRICS, extractors="|".join(_door.options("extractor"))))
+            return
+        if wrong := [a for a in arguments if "=" not in a or a.startswith(("+", "~", "-"))]:
+            raise UserError(f"{wrong[0]!r} is not key=value; see python -m gan_kit.evaluate --help")
+        with _door.one_line_errors(composing=True):
+            cfg = _door.compose("evaluate", arguments)
+        evaluate(cfg)
+
+
+def evaluate(cfg: Any) -> Path:
+    """Score what `cfg` names, print the table; -> the folder of scores.json and the pictures."""
+    import math
+
+    import torch
+
+    build = _door.Builder(cfg)
+    for key, least in (("num_samples", 2), ("seed", 0), ("batch_size", 1)):
+        build.whole(key, least)
+    for key in ("image_size", "threads"):
+        build.whole(key, 1, optional=True)
+    if not isinstance(cfg.psi, int | float) or isinstance(cfg.psi, bool) or not 0 <= cfg.psi < math.inf:
+        raise UserError(f"psi={cfg.psi} is not a number from 0 on; psi=0.7, say")
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    if cfg.compare:
+        return _compare(list(cfg.compare) if not isinstance(cfg.compare, str) else cfg.compare.split(","))
+    metrics = _metrics(cfg.metrics)
+    if cfg.fake is not None and cfg.run is not None:
+        raise UserError("give run= or fake=, not both: one of them is scored")
+    if cfg.fake is not None:
+        if cfg.real is None:
+            raise UserError("fake= needs real=: two folders of pictures, or .npz files, are scored against each other")
+        return _score_folders(cfg, build, metrics)
+    return _score_run(cfg, build, metrics)
+
+
+def _metrics(given: Any) -> list[str] | None:
+    if given is None:
+        return None
+    names = [given] if isinstance(given, str) else list(given)
+    have = METRICS.split(",")
+    if unknown := [n for n in names if n not in have]:
+        raise UserError(f"no metric {unknown[0]!r}: {_door.nearest(str(unknown[0]), have)}have {', '.join(have)}")
+    return names
+
+
+def _extractor(build: _door.Builder, data: Any, device: str) -> Extractor:
+    found = build("extractor")
+    if isinstance(found, functools.partial):  # one that has to know the data
+        with build.errors("extractor"):
+            found = found(data)
+    return found.to(_door.device(device))
+
+
+# ---- a run --------------------------------------------------------------------------------------------------------
+
+
+def _score_run(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Path:
+    import torch
+    from omegaconf import OmegaConf
+
+    from gan_kit.bundle import load
+    from gan_kit.evaluate import suite
+    from gan_kit.evaluate.sets import FeatureSet, extract_all, labels_like, split_features
+    from gan_kit.pictures import to_uint8
+    from gan_kit.runs import newest_run
+
+    where = Path(str(cfg.run or "runs"))
+    run = newest_run(where)
+    gan = load(run if (run / "bundle").is_dir() else where).to(_door.device(str(cfg.device)))
+    config = OmegaConf.load(run / "config.yaml")
+    if cfg.data.root is not None:
+        config.data.root = cfg.data.root
+    data = _door.Builder(config)("data")
+    if tuple(data.spec.shape) != tuple(gan.spec.shape):
+        raise UserError(f"{run}: its generator makes {gan.spec.shape}, its data are {data.spec.shape}")
+    print(f"run        {run}  ({gan.facts.get('samples_seen', 0):,} samples seen)")
+    extractor = _extractor(build, data, str(cfg.device))
+    print(f"extractor  {_described(extractor)}", flush=True)
+
+    n = cfg.num_samples
+    real = split_features(extractor, data, cfg.split, progress=True)
+    wants_train = metrics is None or "memorisation" in metrics
+    other = "test" if cfg.split == "train" else "train"
+    if wants_train and metrics is None and extractor.costly and len(data.arrays("train").x) > 20_000:
+        wants_train = False
+        print(f"memorisation is left out: {extractor.name} is slow on the whole train split; name it in metrics= ")
+    train = split_features(extractor, data, "train", progress=True) if wants_train else None
+    held = split_features(extractor, data, "test", progress=True) if wants_train else None
+    floor = _floor(extractor, data, other, n, {"train": train, "test": held}.get(other))
+    labels = labels_like(real.labels, n) if gan.num_classes and real.labels is not None else None
+    batches = gan.batches(n, labels, cfg.seed, cfg.psi, cfg.batch_size)
+    found = extract_all(extractor, (to_uint8(x) if x.dim() == 4 else x for x in batches), n, "samples", progress=True)
+    y = torch.tensor(labels) if labels else None
+    fake = FeatureSet(found.features, found.probabilities, y)
+    knows = extractor.name == "classifier" and extractor.num_classes == data.spec.num_classes
+    sets = suite.Sets(real, fake, train, held, extractor.name, data.spec.class_names, knows)
+    protocol = {
+        "extractor": extractor.protocol,
+        "real": {"data": data.arrays(cfg.split).fingerprint(), "split": cfg.split},
+        "labels": "in the reference's proportions" if labels else "none",
+        "psi": cfg.psi,
+        "rounding": "uint8" if len(data.spec.shape) == 3 else "none",
+    }
+    subject = {"run": str(run), "seed": cfg.seed, **gan.facts}
+    result = suite.evaluate(sets, metrics, floor, protocol, subject)
+    out = Path(str(cfg.out)) if cfg.out else run / "evaluation" / f"{extractor.name}_{cfg.split}_n={n}"
+    result.save(out / "scores.json")
+    pictures = _draw(gan, data, sets, labels, cfg, out) if len(data.spec.shape) == 3 else []
+    _print(result, out, pictures)
+    return out
+
+
+def _floor(extractor: Extractor, data: Any, split: str, n: int, known: FeatureSet | None) -> FeatureSet:
+    """Features of at most n real samples that are not in the reference."""
+    import numpy as np
+
+    from gan_kit.evaluate.sets import array_batches, data_features
+
+    if known is not None:
+        return known.some(n)
+    arrays = data.arrays(split)
+    rows = np.sort(np.random.default_rng(0).permutation(len(arrays.x))[:n])
+    y = None if arrays.y is None else arrays.y[rows]
+    fingerprint = f"{arrays.fingerprint()} rows {len(rows)} of seed 0"
+    found = arrays.x if len(rows) == len(arrays.x) else arrays.x[rows]
+    return data_features(extractor, fingerprint, len(rows), lambda: array_batches(found), y, f"{split} split", True)
+
+
+def _draw(gan: Any, data: Any, sets: Any, labels: list[int] | None, cfg: Any, out: Path) -> list[Path]:
+    """nearest.png, classes.png, history.png: those that can be had."""
+    import torch
+
+    from gan_kit.evaluate import sheets
+    from gan_kit.evaluate.neighbours import nearest
+
+    def samples(rows: list[int]) -> torch.Tensor:
+        y = [None if labels is None else [labels[i]] for i in rows]
+        return torch.cat([gan.sample(1, k, cfg.seed, cfg.psi, start=i) for i, k in zip(rows, y, strict=True)])
+
+    drawn = []
+    if sets.train is not None:
+        distances, indices = nearest(sets.fake.features, sets.train.features, k=5)
+        rows = distances[:, 0].argsort()[:SHOWN].tolist()
+        sheets.nearest_sheet(samples(rows), data.arrays("train").x, indices[rows], out / "nearest.png")
+        drawn.append(out / "nearest.png")
+    if labels:
+        by_class = []
+        for k in sorted(set(labels))[:20]:
+            rows = [i for i, label in enumerate(labels) if label == k][:SHOWN]
+            if len(rows) == SHOWN:
+                by_class.append(samples(rows))
+        if by_class:
+            sheets.rows_sheet(by_class, out / "classes.png")
+            drawn.append(out / "classes.png")
+    history = out.parent / "history.jsonl"
+    if sheets.draw_history(history, out.parent / "history.png"):
+        drawn.append(out.parent / "history.png")
+    return drawn
+
+
+# ---- folders ------------------------------------------------------------------------------------------------------
+
+
+def _score_folders(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Path:
+    from gan_kit.data import load_samples
+    from gan_kit.evaluate import suite
+    from gan_kit.evaluate.sets import data_features
+
+    real, fake = (load_samples(str(path), cfg.image_size, cfg.channels) for path in (cfg.real, cfg.fake))
+    if real.shape != fake.shape:
+        cure = "channels=3 (or 1)" if real.shape[1:] == fake.shape[1:] else f"image_size={min(real.shape[1:])}"
+        raise UserError(
+            f"{cfg.real} holds pictures of shape {real.shape}, {cfg.fake} of {fake.shape}; their scores would measure "
+            f"the difference: give {cure} to make them alike"
+        )
+    extractor = _extractor(build, None, str(cfg.device))
+    print(f"real       {cfg.real}  ({len(real):,} pictures of {real.shape})")
+    print(f"fake       {cfg.fake}  ({len(fake):,})")
+    print(f"extractor  {_described(extractor)}", flush=True)
+
+    def features(samples: Any, label: str, keep: bool) -> FeatureSet:
+        import torch
+
+        def batches() -> Any:
+            return (torch.from_numpy(x.copy()) for x in samples.batches(cfg.batch_size))
+
+        return data_features(extractor, samples.fingerprint, len(samples), batches, None, label, True, keep)
+
+    sets = suite.Sets(features(real, "real", True), features(fake, "fake", False), name=extractor.name)
+    protocol = {
+        "extractor": extractor.protocol,
+        "real": {"data": real.fingerprint},
+        "image_size": cfg.image_size,
+        "shape": list(real.shape),
+        "rounding": "uint8",
+    }
+    result = suite.evaluate(sets, metrics, None, protocol, {"fake": str(cfg.fake), "data": fake.fingerprint})
+    home = Path(str(cfg.fake))
+    out = Path(str(cfg.out)) if cfg.out else home.with_name(f"{home.stem}_evaluation") / extractor.name
+    result.save(out / "scores.json")
+    _print(result, out, [])
+    return out
+
+
+# ---- side by side -------------------------------------------------------------------------------------------------
+
+
+def _compare(names: list[str]) -> Path:
+    from gan_kit.evaluate import suite
+    from gan_kit.evaluate.suite import Evaluation
+
+    if len(names) < 2:
+        raise UserError("compare= takes at least two: compare=[runs/a,runs/b]")
+    paths = [_scores_file(Path(str(name))) for name in names]
+    found = [Evaluation.load(path) for path in paths]
+    for path, other in zip(paths[1:], found[1:], strict=True):
+        if why := suite.differences(found[0].protocol, other.protocol):
+            raise UserError(f"{paths[0]} and {path} can't be compared: {'; '.join(why)}")
+    for i, name in enumerate(names):
+        print(f"{chr(ord('a') + i)}  {name}")
+    print(suite.side_by_side(found))
+    return paths[0].parent
+
+
+def _scores_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    found = sorted(path.rglob("scores.json"), key=lambda p: p.stat().st_mtime_ns) if path.is_dir() else []
+    if not found:
+        raise UserError(f"no scores.json below {path}; evaluate it first: python -m gan_kit.evaluate run={path}")
+    return found[-1]
+
+
+def _described(extractor: Any) -> str:
+    facts = getattr(extractor, "facts", {})
+    right = f", {facts['test_accuracy']:.1%} right on the test split" if "test_accuracy" in facts else ""
+    return f"{extractor.name} ({extractor.dims} features{right})"
+
+
+def _print(result: Evaluation, out: Path, pictures: list[Path]) -> None:
+    from gan_kit.evaluate import suite
+
+    p = result.protocol
+    print(f"\n{p['n_fake']:,} generated samples against {p['n_real']:,} real ones\n")
+    print(suite.table(result))
+    for name, why in result.skipped.items():
+        print(f"not scored: {name} ({why})")
+    print(f"\n  scores    {out / 'scores.json'}  (protocol {result.protocol_sha256[:8]})")
+    for picture in pictures:
+        print(f"  picture   {picture}")
+
+
+if __name__ == "__main__":
+    main()

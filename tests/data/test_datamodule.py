@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from gan_kit.data import ArrayDataModule, Arrays, DigitsData, RawBatch, RingData
+from gan_kit.data import ArrayDataModule, Arrays, DigitsData, RawBatch, Resize, RingData
 from gan_kit.types import Batch, DataSpec, UserError
 
 
@@ -163,3 +163,30 @@ def test_a_raw_batch_is_small() -> None:
     assert isinstance(raw, RawBatch)
     assert raw.x.dtype == torch.uint8
     assert raw.x.is_contiguous()
+
+
+def test_a_validation_split_is_held_out_of_training_whatever_the_seed():
+    plain = DigitsData(Resize(8))
+    held = DigitsData(Resize(8), val_fraction=0.2)
+    train, val, whole = held.arrays("train"), held.arrays("val"), plain.arrays("train")
+    assert len(val.x) == round(0.2 * len(whole.x))
+    assert len(train.x) + len(val.x) == len(whole.x)
+    together = np.concatenate([train.x, val.x]).reshape(len(whole.x), -1)
+    assert sorted(map(bytes, together)) == sorted(map(bytes, whole.x.reshape(len(whole.x), -1)))
+    other = DigitsData(Resize(8), val_fraction=0.2, seed=5)
+    assert other.arrays("val").fingerprint() == val.fingerprint()
+    assert held.arrays("test").fingerprint() == plain.arrays("test").fingerprint()
+    assert val.fingerprint() != train.fingerprint() != whole.fingerprint()
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, 0.9999])
+def test_a_validation_split_leaves_something_to_train_on(fraction):
+    with pytest.raises(UserError, match="val_fraction"):
+        DigitsData(Resize(8), val_fraction=fraction).arrays("train")
+
+
+def test_no_validation_split_unless_asked_for():
+    with pytest.raises(UserError, match="val_fraction"):
+        DigitsData(Resize(8)).arrays("val")
+    with pytest.raises(UserError, match="no split"):
+        DigitsData(Resize(8), val_fraction=0.1).arrays("vall")

@@ -155,6 +155,12 @@ CANDIDATES: dict[str, Candidate] = {
     "s_first_128_as_dcgan_r1": small(
         widths=(128, 64, 32), loss="non_saturating", penalty="r1", gamma=(0.5, 0.5), beta2=(0.99, 0.99)
     ),
+    "s_patch_4_as_dcgan_r1": small(
+        widths=(192, 64), patch=4, loss="non_saturating", penalty="r1", gamma=(0.5, 0.5), beta2=(0.99, 0.99)
+    ),
+    "s_grouped_as_dcgan_r1": small(
+        widths=(256, 96, 32), group_size=16, loss="non_saturating", penalty="r1", gamma=(0.5, 0.5), beta2=(0.99, 0.99)
+    ),
     "r3gan": Candidate(),
     "lr_2e3_pixel_3": Candidate(lr=(2e-3, 1e-4), pixel_kernel=3),
     "lr_2e3_every_8": Candidate(lr=(2e-3, 1e-4), every=8),

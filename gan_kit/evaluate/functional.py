@@ -1,48 +1,346 @@
-"""Scores of generated samples as pure functions: features in, numbers out."""
+"""Scores of generated samples as pure functions: features in, numbers out, in fp64.
+
+Features are (N, F) of any float type, on the CPU. All raise UserError for features that are not finite, have too few
+rows or differ in dimensions.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from gan_kit.evaluate.frechet import (
+    FrechetInfinity,
+    check_features,
+    class_frechet_distances,
+    cov_root,
+    frechet_distance,
+    frechet_distance_of,
+    frechet_infinity,
+    frechet_with_error,
+    mean_and_cov,
+)
+from gan_kit.evaluate.neighbours import nearest, radii
 from gan_kit.types import UserError
 
-__all__ = ["frechet_distance", "mean_and_cov"]
+__all__ = [
+    "CT",
+    "PRDC",
+    "Diversity",
+    "FrechetInfinity",
+    "InceptionScore",
+    "KernelDistance",
+    "Modes",
+    "Rate",
+    "authenticity",
+    "class_frechet_distances",
+    "copy_share",
+    "cov_root",
+    "data_copying_ct",
+    "frechet_distance",
+    "frechet_distance_of",
+    "frechet_infinity",
+    "frechet_with_error",
+    "inception_score",
+    "intra_class_diversity",
+    "kernel_distance",
+    "mean_and_cov",
+    "memorisation_distance",
+    "mifid",
+    "modes_covered",
+    "nearest",
+    "prdc",
+    "vendi_score",
+]
 
 
-def mean_and_cov(features: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, F) -> mean (F,) and unbiased covariance (F, F), in fp64. Raises UserError where N < 2."""
-    if features.dim() != 2 or len(features) < 2:
-        raise UserError(f"a covariance takes (N, F) features with N >= 2, these are {tuple(features.shape)}")
-    features = features.double()
-    mean = features.mean(0)
-    centred = features - mean
-    return mean, centred.T @ centred / (len(features) - 1)
+class Rate(NamedTuple):
+    """A share of samples, and its binomial standard error."""
+
+    value: float
+    stderr: float
 
 
-def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> Tensor:
-    """Squared Wasserstein-2 distance of two Gaussians (Dowson & Landau 1982), in fp64.
+def _rate(hits: Tensor) -> Rate:
+    value = float(hits.double().mean())
+    return Rate(value, (value * (1 - value) / len(hits)) ** 0.5)
 
-    mean: (F,), cov: (F, F) -> scalar; |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½) (FID: Heusel et al. 2017)
+
+# ---- kernel distance, inception score -------------------------------------------------------------------------
+
+
+class KernelDistance(NamedTuple):
+    """value: mean over subsets; stderr: their standard deviation over the square root of their number. Subsets
+    overlap where they are many: it is the error of the mean over subsets, a lower bound of the whole."""
+
+    value: float
+    stderr: float
+
+
+def kernel_distance(
+    real: Tensor, fake: Tensor, *, subsets: int = 100, subset_size: int = 1000, degree: int = 3, seed: int = 0
+) -> KernelDistance:
+    """Unbiased squared MMD with kernel (x·y/F + 1)^degree: KID (Bińkowski et al. 2018, section 4).
+
+    subset_size: samples of each side in a subset, without replacement; at most as many as there are
     """
-    if mean1.shape != mean2.shape or cov1.shape != cov2.shape or cov1.shape != (*mean1.shape, *mean1.shape):
-        shapes = ", ".join(str(tuple(t.shape)) for t in (mean1, cov1, mean2, cov2))
-        raise UserError(f"means and covariances of one feature space must be (F,) and (F, F); have {shapes}")
-    mean1, cov1, mean2, cov2 = (t.double() for t in (mean1, cov1, mean2, cov2))
-    if not all(t.isfinite().all() for t in (mean1, cov1, mean2, cov2)):
-        raise UserError("the features' mean or covariance is not finite; look for NaN or inf in the samples")
-    root = _root(cov1)
-    # C1 C2 and Rᵀ C2 R have the same eigenvalues where C1 = R Rᵀ, but the second is symmetric
-    product = root.T @ cov2 @ root
-    overlap = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
-    distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap
-    return distance.clamp(min=0)  # rounding may leave -1e-12
+    check_features(real, fake)
+    size = min(subset_size, len(real), len(fake))
+    if size < 2 or subsets < 1:
+        raise UserError(f"subsets={subsets} of subset_size={subset_size} can't be scored; at least 1 of 2")
+    g = torch.Generator().manual_seed(seed)
+    values = []
+    for _ in range(subsets):
+        x = real[torch.randperm(len(real), generator=g)[:size]].double()
+        y = fake[torch.randperm(len(fake), generator=g)[:size]].double()
+        xx, yy, xy = (((a @ b.T) / x.shape[1] + 1) ** degree for a, b in ((x, x), (y, y), (x, y)))
+        within = sum((k.sum() - k.trace()) / (size * (size - 1)) for k in (xx, yy))
+        values.append(float(within - 2 * xy.mean()))
+    found = torch.tensor(values, dtype=torch.float64)
+    return KernelDistance(float(found.mean()), float(found.std() / subsets**0.5) if subsets > 1 else float("nan"))
 
 
-def _root(cov: Tensor) -> Tensor:
-    """R with cov = R Rᵀ: Cholesky's, or eigh's where cov is singular (fewer samples than features)."""
-    root, failed = torch.linalg.cholesky_ex(cov)
-    if not failed:
-        return root
-    values, vectors = torch.linalg.eigh(cov)
-    return vectors * values.clamp(min=0).sqrt()
+class InceptionScore(NamedTuple):
+    """mean and standard deviation over the splits"""
+
+    mean: float
+    std: float
+
+
+def inception_score(probabilities: Tensor, *, splits: int = 10, seed: int = 0) -> InceptionScore:
+    """exp E KL(p(y|x) || p(y)) over splits (Salimans et al. 2016, section 4); probabilities: (N, K), rows sum to 1.
+
+    Shuffled first: samples come ordered by class, and a split of one class scores 1.
+    """
+    check_features(probabilities)
+    if not 1 <= splits <= len(probabilities):
+        raise UserError(f"{len(probabilities)} samples can't be cut into splits={splits}")
+    p = probabilities.double()
+    if (p < 0).any() or (p.sum(1) - 1).abs().max() > 1e-3:
+        raise UserError("these are no probabilities: each row must sum to 1; apply softmax to logits")
+    order = torch.randperm(len(p), generator=torch.Generator().manual_seed(seed))
+    scores = []
+    for rows in order.tensor_split(splits):
+        part = p[rows]
+        mean = part.mean(0, keepdim=True)
+        scores.append((torch.xlogy(part, part) - torch.xlogy(part, mean)).sum(1).mean().exp())
+    found = torch.stack(scores)
+    return InceptionScore(float(found.mean()), float(found.std(correction=0)))
+
+
+# ---- precision and recall -------------------------------------------------------------------------------------
+
+
+class PRDC(NamedTuple):
+    """Each a share (density: a mean count over k) with its standard error, given the other side's samples."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    precision_stderr: float
+    recall_stderr: float
+    density_stderr: float
+    coverage_stderr: float
+
+
+def prdc(real: Tensor, fake: Tensor, k: int = 5, block: int = 1024) -> PRDC:
+    """Precision and recall by k-th-neighbour balls (Kynkäänniemi et al. 2019, section 2), density and coverage
+    (Naeem et al. 2020, section 3).
+
+    A sample on the edge of a ball lies in it, so that duplicates count: the `prdc` package leaves them out.
+    """
+    check_features(real, fake, least=2)
+    if not 1 <= k < min(len(real), len(fake)):
+        raise UserError(f"k={k} neighbours need more than {k} samples a side, there are {len(real)} and {len(fake)}")
+    real, fake = real.double(), fake.double()
+    ball_real, ball_fake = radii(real, k), radii(fake, k)
+    within = torch.zeros(len(fake), dtype=torch.float64)  # real balls that a fake lies in
+    recalled = torch.zeros(len(real), dtype=torch.bool)
+    closest = torch.full((len(real),), torch.inf, dtype=torch.float64)
+    slack = 1 + 1e-9  # the product form rounds: what is on the edge stays in
+    for i in range(0, len(fake), block):
+        part = fake[i : i + block]
+        for j in range(0, len(real), 8 * block):
+            base = real[j : j + 8 * block]
+            distance = torch.cdist(part, base)
+            within[i : i + block] += (distance <= ball_real[j : j + 8 * block] * slack).sum(1)
+            recalled[j : j + 8 * block] |= (distance <= ball_fake[i : i + block, None] * slack).any(0)
+            closest[j : j + 8 * block] = closest[j : j + 8 * block].minimum(distance.amin(0))
+    precision, recall, coverage = _rate(within > 0), _rate(recalled), _rate(closest <= ball_real * slack)
+    density = within / k
+    stderr = float(density.std() / len(density) ** 0.5)
+    return PRDC(
+        precision.value, recall.value, float(density.mean()), coverage.value,
+        precision.stderr, recall.stderr, stderr, coverage.stderr,
+    )  # fmt: skip
+
+
+# ---- memorisation ---------------------------------------------------------------------------------------------
+
+
+def authenticity(train: Tensor, fake: Tensor) -> Rate:
+    """Share of fakes farther from their nearest training sample than that one is from its own nearest other
+    (Alaa et al. 2022, section 4). Held-out real data have about one half; copies 0."""
+    check_features(train, fake)
+    distance, index = nearest(fake, train)
+    own = radii(train, 1)
+    return _rate(distance[:, 0] > own[index[:, 0]])
+
+
+def copy_share(train: Tensor, fake: Tensor, held: Tensor, quantile: float = 0.01) -> Rate:
+    """Share of fakes nearer to a training sample than all but `quantile` of held-out real samples are.
+
+    Held-out data have `quantile` by construction; a generator that copies every other sample has about one half.
+    """
+    check_features(train, fake, held)
+    if not 0 < quantile < 1:
+        raise UserError(f"quantile={quantile} must lie between 0 and 1")
+    edge = nearest(held, train)[0][:, 0].quantile(quantile)
+    return _rate(nearest(fake, train)[0][:, 0] < edge) if edge > 0 else _rate(nearest(fake, train)[0][:, 0] <= edge)
+
+
+class CT(NamedTuple):
+    """value: z score, below 0 where fakes lie nearer to the training data than held-out data do; cells: (share of
+    fakes, z) of each cell that was counted"""
+
+    value: float
+    cells: tuple[tuple[float, float], ...]
+
+
+def data_copying_ct(train: Tensor, held: Tensor, fake: Tensor, cells: int = 5, seed: int = 0) -> CT:
+    """Data-copying test C_T (Meehan, Chaudhuri, Dasgupta 2020, section 3): in each cell of the training data's
+    k-means, the z score of the Mann-Whitney U of distances to the training data, fakes' against held-out samples';
+    weighted by the held-out samples in the cell.
+
+    Around 0 for held-out data, far below (-5) for copies, above for what is far from the data.
+    """
+    check_features(train, held, fake)
+    to_train = [nearest(x, train)[0][:, 0] for x in (held, fake)]
+    centres = _centres(train, min(cells, max(1, min(len(held), len(fake)) // 50)), seed)
+    cell_held, cell_fake = (torch.cdist(x.double(), centres).argmin(1) for x in (held, fake))
+    scores, weights, shares = [], [], []
+    for c in range(len(centres)):
+        h, f = to_train[0][cell_held == c], to_train[1][cell_fake == c]
+        if min(len(h), len(f)) < 10:  # a normal approximation needs a few
+            continue
+        scores.append(_mann_whitney_z(f, h))
+        weights.append(len(h))
+        shares.append(len(f) / len(fake))
+    if not scores:
+        return CT(_mann_whitney_z(to_train[1], to_train[0]), ())
+    value = sum(z * w for z, w in zip(scores, weights, strict=True)) / sum(weights)
+    return CT(value, tuple(zip(shares, scores, strict=True)))
+
+
+def _mann_whitney_z(a: Tensor, b: Tensor) -> float:
+    """How far `a` lies above `b`, in standard deviations of U; ties share their rank."""
+    n, m = len(a), len(b)
+    _, inverse, counts = torch.cat([a, b]).unique(return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double()
+    rank = (last - (counts.double() - 1) / 2)[inverse]
+    u = float(rank[:n].sum()) - n * (n + 1) / 2
+    ties = float((counts.double() ** 3 - counts.double()).sum()) / ((n + m) * (n + m - 1))
+    variance = n * m / 12 * (n + m + 1 - ties)
+    return (u - n * m / 2) / variance**0.5 if variance > 0 else 0.0
+
+
+def _centres(x: Tensor, k: int, seed: int, rounds: int = 15) -> Tensor:
+    """k-means (Lloyd) of at most 20,000 rows."""
+    g = torch.Generator().manual_seed(seed)
+    x = x[torch.randperm(len(x), generator=g)[:20_000]].double()
+    centres = x[:k].clone()
+    for _ in range(rounds):
+        cell = torch.cdist(x, centres).argmin(1)
+        for c in range(k):
+            if (cell == c).any():
+                centres[c] = x[cell == c].mean(0)
+    return centres
+
+
+def memorisation_distance(real: Tensor, fake: Tensor, block: int = 4096) -> float:
+    """Mean cosine distance of each fake to its nearest real sample (Bai et al. 2021, MiFID's second term)."""
+    check_features(real, fake, least=1)
+    unit = torch.nn.functional.normalize(real.double(), dim=1)
+    found = []
+    for part in fake.split(block):
+        mine = torch.nn.functional.normalize(part.double(), dim=1)
+        best = torch.full((len(part),), -torch.inf, dtype=torch.float64)
+        for base in unit.split(block):
+            best = best.maximum((mine @ base.T).amax(1))
+        found.append(1 - best)
+    return float(torch.cat(found).clamp(min=0).mean())
+
+
+def mifid(fd: float, distance: float, threshold: float = 0.1, eps: float = 1e-15) -> float:
+    """Memorisation-informed FID (Bai et al. 2021): fd / distance below the threshold, fd from there on. Copies, whose
+    distance is 0, have a huge one."""
+    return fd / (distance + eps) if distance < threshold else fd
+
+
+# ---- classes --------------------------------------------------------------------------------------------------
+
+
+class Modes(NamedTuple):
+    """count: classes that appear; kl: of the fakes' classes from the reference's, nats; covered: which ones"""
+
+    count: int
+    kl: float
+    covered: tuple[int, ...]
+
+
+def modes_covered(
+    classes: Tensor, num_classes: int, *, reference: Tensor | Sequence[float] | None = None, least: float = 0.1
+) -> Modes:
+    """Which classes appear, and how evenly (as Srivastava et al. 2017 count stacked-MNIST's).
+
+    classes: (N,) labels or (N, K) probabilities, of which the largest counts
+    reference: (K,) shares of the classes in real data, else uniform
+    least: a class appears where its share is at least this part of the reference's
+    """
+    labels = classes.argmax(1) if classes.dim() == 2 else classes
+    if not len(labels) or int(labels.min()) < 0 or int(labels.max()) >= num_classes:
+        raise UserError(f"labels must be 0 to {num_classes - 1}, at least one of them")
+    shares = torch.bincount(labels, minlength=num_classes).double() / len(labels)
+    even = torch.full((num_classes,), 1 / num_classes, dtype=torch.float64)
+    real = even if reference is None else torch.as_tensor(reference, dtype=torch.float64)
+    if len(real) != num_classes or abs(float(real.sum()) - 1) > 1e-6:
+        raise UserError(f"the reference must be {num_classes} shares that sum to 1")
+    covered = ((shares > 0) & (shares >= least * real)).nonzero()[:, 0].tolist()
+    floor = real.clamp(min=1 / (2 * len(labels)))  # a class that the reference lacks costs much, not infinitely much
+    kl = float((torch.xlogy(shares, shares) - torch.xlogy(shares, floor)).sum())
+    return Modes(len(covered), max(kl, 0.0), tuple(covered))
+
+
+class Diversity(NamedTuple):
+    """per_class: variance within the class over the reference's; mean: over classes"""
+
+    mean: float
+    per_class: dict[int, float]
+
+
+def intra_class_diversity(features: Tensor, y: Tensor, reference: Tensor, reference_y: Tensor) -> Diversity:
+    """Trace of the covariance within each class, as a share of real data's: 0 for one picture a class, 1 for real."""
+    check_features(features, reference)
+    per_class = {}
+    for k in sorted(set(y.tolist()) & set(reference_y.tolist())):
+        a, b = features[y == k].double(), reference[reference_y == k].double()
+        if min(len(a), len(b)) >= 2 and (spread := float(b.var(0).sum())) > 0:
+            per_class[k] = float(a.var(0).sum()) / spread
+    if not per_class:
+        raise UserError("no class has two real and two generated samples that differ")
+    return Diversity(sum(per_class.values()) / len(per_class), per_class)
+
+
+def vendi_score(features: Tensor) -> float:
+    """Effective number of different samples (Friedman & Dieng 2023): exp of the entropy of the eigenvalues of the
+    cosine similarities over N. 1 where all are alike, N where all are orthogonal."""
+    check_features(features, least=1)
+    unit = torch.nn.functional.normalize(features.double(), dim=1)
+    gram = unit.T @ unit if len(unit) > unit.shape[1] else unit @ unit.T  # the same eigenvalues but for zeros
+    values = torch.linalg.eigvalsh(gram / len(unit)).clamp(min=0)
+    values = values / values.sum()
+    return float((-torch.xlogy(values, values)).sum().exp())

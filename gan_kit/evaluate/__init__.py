@@ -9,6 +9,8 @@ from typing import Any
 _HOMES = {
     "functional": "frechet_distance mean_and_cov",
     "features": "Extracted Extractor Pixels RandomFeatures",
+    "inception": "Inception",
+    "lite0": "Lite0",
     "classifier": "Classifier ClassifierFeatures ConvClassifier auto_extractor classifier_for load_classifier",
     "metrics": "FeatureBank FrechetDistance InceptionScore KernelDistance PrecisionRecallDensityCoverage",
     "sets": "FeatureSet",

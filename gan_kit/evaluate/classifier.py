@@ -22,9 +22,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
+from lightning.pytorch.callbacks import LambdaCallback
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
 import gan_kit
 from gan_kit.evaluate.features import Extracted, Extractor, Pixels
@@ -293,12 +295,16 @@ def classifier_for(
     level = logging.getLogger("lightning.pytorch").level
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            tqdm(total=budget, desc="classifier", unit=" samples", disable=None if progress else True) as bar,
+        ):
             warnings.simplefilter("ignore")
             trainer = L.Trainer(
                 accelerator="auto", devices=1, max_epochs=-1, max_steps=math.ceil(budget / twin.batch_size),
                 logger=False, enable_checkpointing=False, enable_model_summary=False, num_sanity_val_steps=0,
-                enable_progress_bar=progress, use_distributed_sampler=False,
+                enable_progress_bar=False, use_distributed_sampler=False,
+                callbacks=[LambdaCallback(on_train_batch_end=lambda *_: bar.update(twin.batch_size))],
             )  # fmt: skip
             trainer.fit(module, datamodule=twin)
     except SystemExit:

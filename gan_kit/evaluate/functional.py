@@ -285,9 +285,9 @@ def mifid(fd: float, distance: float, threshold: float = 0.1, eps: float = 1e-15
 
 
 class Modes(NamedTuple):
-    """count: classes that appear; kl: of the fakes' classes from the reference's, nats; covered: which ones"""
+    """number: of classes that appear; kl: of the fakes' classes from the reference's, nats; covered: which ones"""
 
-    count: int
+    number: int
     kl: float
     covered: tuple[int, ...]
 

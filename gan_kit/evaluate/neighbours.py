@@ -56,9 +56,10 @@ def nearest(
         step = max(1, 2**24 // (rows.shape[1] * base.shape[1]))
         for i in range(0, len(part), step):
             near = base[rows[i : i + step]].double()
-            exact[i : i + step] = (queries[start + i : start + i + step, None].double() - near).square().sum(2).sqrt()
+            mine = queries[start + i : start + min(i + step, len(part)), None].double()
+            exact[i : i + step] = (mine - near).square().sum(2).sqrt()
         exact.masked_fill_(best == torch.inf, torch.inf)
-        order = exact.sort(1, stable=True)
+        order = exact.sort(dim=1, stable=True)
         distances.append(order.values[:, :k])
         indices.append(rows.gather(1, order.indices)[:, :k])
     return torch.cat(distances), torch.cat(indices)

@@ -93,7 +93,7 @@ def fd_infinity(s: Sets) -> list[Score]:
 
 
 def kid(s: Sets) -> list[Score]:
-    size = min(1000, len(s.real), len(s.fake))
+    size = max(2, min(1000, len(s.real) // 2, len(s.fake) // 2))  # subsets of a whole set would show no spread
     found = functional.kernel_distance(s.real.features, s.fake.features, subset_size=size)
     name = "kid" if s.name == "inception" else f"kd-{s.name}"
     return [Score(name, found.value, found.stderr, LOWER)]
@@ -159,7 +159,7 @@ def modes(s: Sets) -> list[Score]:
     missing = [_class(s, k) for k in range(num) if k not in found.covered]
     note = f"missing: {', '.join(missing)}" if missing else ""
     return [
-        Score("modes", float(found.count), None, HIGHER, note=note, detail={"of": num}),
+        Score("modes", float(found.number), None, HIGHER, note=note, detail={"of": num}),
         Score("modes_kl", found.kl, None, LOWER),
     ]
 

@@ -47,7 +47,7 @@ def mean_and_cov(features: Tensor) -> tuple[Tensor, Tensor]:
     mean = sum((c.sum(0) for c in _chunks(features)), torch.zeros(())) / len(features)
     outer = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
     for c in _chunks(features):
-        c -= mean
+        c = c - mean  # not in place: a chunk of fp64 features is the caller's own
         outer.addmm_(c.T, c)
     return mean, outer / (len(features) - 1)
 

@@ -7,6 +7,7 @@ block pools by maximum, and it has 1008 logits.
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -199,5 +200,14 @@ class Inception(Extractor):
                     bn = {k: saved[f"{name}.bn.{k}"] for k in BN_KEYS}
                     fold(module, saved[f"{name}.conv.weight"], bn, BN_EPS)
             self.fc.load_state_dict({"weight": saved["fc.weight"]})
-        except (KeyError, RuntimeError, AttributeError, TypeError, EOFError, OSError, ValueError) as error:
+        except (
+            pickle.UnpicklingError,
+            KeyError,
+            RuntimeError,
+            AttributeError,
+            TypeError,
+            EOFError,
+            OSError,
+            ValueError,
+        ) as error:
             raise UserError(f"{file} holds no weights of the FID Inception ({error}); fetch {URL}") from error

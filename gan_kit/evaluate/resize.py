@@ -1,58 +1,72 @@
-"""Resizing as two matrix products: fast on a CPU, and exactly the published kind."""
+"""Resizing as two matrix products, one an axis: exact, fast, and named by the recipe that it reproduces."""
 
 from __future__ import annotations
 
-import functools
+import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-__all__ = ["bicubic_matrix", "bilinear", "tf1_matrix", "torch_matrix"]
+from gan_kit.types import UserError
+
+__all__ = ["RESIZERS", "resize", "resize_matrix"]
 
 
-@functools.cache
-def tf1_matrix(size: int, out: int) -> Tensor:
-    """(out, size): TensorFlow 1's bilinear, whose pixel i looks at i * size/out, no half-pixel centres and no
-    antialiasing: what FID's numbers are made with (Parmar et al. 2022 show what it costs)."""
-    return _weights(torch.arange(out, dtype=torch.float64) * (size / out), size)
+def _triangle(t: float) -> float:
+    return max(0.0, 1 - abs(t))
 
 
-@functools.cache
-def torch_matrix(size: int, out: int) -> Tensor:
-    """(out, size): bilinear with half-pixel centres, antialiased where it shrinks (a triangle as wide as the scale)."""
-    scale = size / out
-    if scale <= 1:
-        return _weights(((torch.arange(out, dtype=torch.float64) + 0.5) * scale - 0.5).clamp(min=0), size)
-    centre = (torch.arange(out, dtype=torch.float64) + 0.5) * scale - 0.5
-    weight = (1 - (torch.arange(size, dtype=torch.float64) - centre[:, None]).abs() / scale).clamp(min=0)
-    return (weight / weight.sum(1, keepdim=True)).float()
+def _cubic(t: float) -> float:
+    """Keys 1981, a = -1/2"""
+    t = abs(t)
+    if t < 1:
+        return (1.5 * t - 2.5) * t * t + 1
+    return ((-0.5 * t + 2.5) * t - 4) * t + 2 if t < 2 else 0.0
 
 
-def _weights(place: Tensor, size: int) -> Tensor:
-    low = place.floor().long().clamp(max=size - 1)
-    high = (low + 1).clamp(max=size - 1)
-    share = (place - low).clamp(0, 1)
-    matrix = torch.zeros(len(place), size, dtype=torch.float64)
-    rows = torch.arange(len(place))
-    matrix.index_put_((rows, low), 1 - share, accumulate=True)
-    matrix.index_put_((rows, high), share, accumulate=True)
-    return matrix.float()
+# kernel, its half width in source pixels, whether pixels have their centre at i + 1/2, whether it widens to smooth
+# what it makes smaller, whether overshoots are cut to 0..255
+_Recipe = tuple[Callable[[float], float], float, bool, bool, bool]
+RESIZERS: dict[str, _Recipe] = {
+    "tf1": (_triangle, 1, False, False, False),  # TensorFlow 1: pixel i lies at i; the published FIDs, torch-fidelity
+    "bilinear": (_triangle, 1, True, False, False),  # torch's interpolate(align_corners=False): pytorch-fid
+    "bilinear-smooth": (_triangle, 1, True, True, False),  # Pillow's BILINEAR in floats: torchmetrics >= 1.8
+    "bicubic-smooth": (_cubic, 2, True, True, True),  # Pillow's BICUBIC in floats, then cut: clean-fid
+}
 
 
-def bilinear(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """x: (B, C, H, W) float -> (B, C, out, out)"""
-    return torch.matmul(rows.to(x), torch.matmul(x, columns.to(x).T))
+@lru_cache(maxsize=64)
+def resize_matrix(source: int, target: int, resizer: str) -> Tensor:
+    """-> (target, source) float32 on the CPU, rows sum to 1; not to be written to."""
+    kernel, radius, half, smooth, _ = RESIZERS[resizer]
+    scale = source / target
+    width = max(scale, 1.0) if smooth else 1.0
+    shift = 0.5 if half else 0.0
+    matrix = torch.zeros(target, source, dtype=torch.float64)
+    for i in range(target):
+        centre = (i + shift) * scale - shift  # in pixels of the source
+        taps = range(math.ceil(centre - radius * width), math.floor(centre + radius * width) + 1)
+        for j in taps:
+            weight = kernel((j - centre) / width)
+            if smooth and not 0 <= j < source:
+                continue  # Pillow leaves out what lies outside, and shares its weight among the rest
+            matrix[i, min(max(j, 0), source - 1)] += weight  # the others repeat the edge
+    return (matrix / matrix.sum(1, keepdim=True)).float()
 
 
-@functools.cache
-def bicubic_matrix(size: int, out: int) -> Tensor:
-    """(out, size): Pillow's bicubic (a = -0.5), antialiased where it shrinks, on floats: clean-fid's."""
-    scale = size / out
-    reach = max(scale, 1.0)
-    centre = (torch.arange(out, dtype=torch.float64)[:, None] + 0.5) * scale
-    t = ((torch.arange(size, dtype=torch.float64) + 0.5 - centre) / reach).abs()
-    a = -0.5
-    near = (a + 2) * t**3 - (a + 3) * t**2 + 1
-    far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
-    weight = torch.where(t < 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
-    return (weight / weight.sum(1, keepdim=True)).float()
+def resize(x: Tensor, size: int, resizer: str) -> Tensor:
+    """(B, C, H, W) of any type -> (B, C, size, size) float32, in the values' own range.
+
+    resizer: a name in RESIZERS
+    """
+    if resizer not in RESIZERS:
+        raise UserError(f"no such resizer {resizer}; have {', '.join(RESIZERS)}")
+    x = x.float()
+    if x.shape[-2:] == (size, size):
+        return x
+    across = resize_matrix(x.shape[3], size, resizer).to(x.device)
+    down = resize_matrix(x.shape[2], size, resizer).to(x.device)
+    x = down @ (x @ across.T)
+    return x.clamp_(0, 255) if RESIZERS[resizer][4] else x

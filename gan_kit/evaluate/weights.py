@@ -1,57 +1,123 @@
-"""Weights of published networks: found on the disk or downloaded, and never used unless their checksum is right."""
+"""Weights files: found, fetched where they are nowhere, and never used unchecked."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import shutil
 import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
+import torch
+from torch import Tensor
 
 from gan_kit.files import cache_home, sha256_of, written_whole
 from gan_kit.types import UserError
 
-__all__ = ["find_weights"]
+__all__ = ["checked", "digest_of", "find_weights", "load_state"]
+
+TIMEOUT = 30  # seconds without a byte
 
 
-def find_weights(name: str, url: str, sha256: str, path: Path | str | None = None, timeout: float = 20.0) -> Path:
-    """The file of weights: `path`, else in $GAN_KIT_WEIGHTS, else in the cache, else downloaded there.
+def find_weights(
+    file_name: str, url: str, sha256: str, path: str | Path | None = None, also: Sequence[str] = ()
+) -> Path:
+    """The weights file: `path`, else in $GAN_KIT_WEIGHTS, the cache or torch.hub's, else downloaded into the cache.
 
-    sha256: of the file, or the first digits of it
-    Raises UserError for a file of another checksum, and where it is nowhere and can't be downloaded.
+    sha256: of the file, or how it begins (8 hexadecimal digits or more)
+    path: the file, or a folder that holds it
+    also: other addresses of the same file; it is looked for under their names, too
+    Raises UserError for a file of another checksum, and where there is none saying where to put it.
     """
-    home = os.environ.get("GAN_KIT_WEIGHTS")
-    cached = cache_home() / "weights" / name
-    places = [Path(path).expanduser()] if path else [*([Path(home).expanduser() / name] if home else []), cached]
-    for place in places:
-        if place.is_file():
-            if (found := sha256_of(place)).startswith(sha256):
-                return place
-            raise UserError(
-                f"{place} has SHA-256 {found[:12]}…, {name} has {sha256[:12]}…: is it whole? Fetch it again from {url}"
-            )
-    if path:
-        raise UserError(f"there is no file {path}; fetch {url} (SHA-256 {sha256[:12]}…)")
-    try:
-        with written_whole(cached) as part:
-            _download(url, part, timeout)
-            if not (found := sha256_of(part)).startswith(sha256):
-                raise UserError(f"{url} gave a file of SHA-256 {found[:12]}…, not {sha256[:12]}…: a proxy's page?")
-    except OSError as error:
+    if not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
+        raise ValueError(f"sha256={sha256!r} is not 8 to 64 hexadecimal digits")
+    names = list(dict.fromkeys([file_name, *(address.rpartition("/")[2] for address in also)]))
+    if path is not None:
+        path = Path(path).expanduser()
+        for file in [path / name for name in names] if path.is_dir() else [path]:
+            if file.is_file():
+                return checked(file, sha256)
+        raise UserError(f"weights {path} do not exist; {_cure(names[0], url, sha256)}")
+    for place in _places():
+        for name in names:
+            if (place / name).is_file():
+                return checked(place / name, sha256)
+    home = _home() / file_name
+    reasons = []
+    for address in (url, *also):
+        try:
+            with written_whole(home) as part:
+                _download(address, part)
+                checked(part, sha256, shown=address)
+            return home
+        except (OSError, ValueError) as e:  # no network, a proxy's page, a full disk
+            reasons.append(" ".join(f"{e}".split())[:200])
+    raise UserError(
+        f"weights {file_name} are not on this machine and could not be downloaded ({'; '.join(reasons)}); "
+        + _cure(file_name, url, sha256)
+    )
+
+
+def checked(file: Path, sha256: str, shown: str = "") -> Path:
+    """The file, if its SHA-256 begins so; else UserError."""
+    found = sha256_of(file)
+    if not found.startswith(sha256):
         raise UserError(
-            f"{name} is not on this machine and could not be downloaded ({error}): fetch {url} elsewhere and put it "
-            f"into {home or cached.parent} (or name a folder in GAN_KIT_WEIGHTS); SHA-256 {sha256}"
-            f"{'…' if len(sha256) < 64 else ''}; extractor=lite0 needs no download"
-        ) from error
-    return cached
+            f"{shown or file} is damaged, cut short or another file: {file.stat().st_size:,} bytes of SHA-256 "
+            f"{found[:16]}…, not {sha256[:16]}…; " + ("try again" if shown else "remove it and fetch it again")
+        )
+    return file
 
 
-def _download(url: str, part: Path, timeout: float) -> None:
-    with urllib.request.urlopen(url, timeout=timeout) as answer, part.open("wb") as file:
-        total = int(answer.headers.get("Content-Length") or 0) or None
-        with tqdm(total=total, unit="B", unit_scale=True, desc=part.name.split(".")[1], disable=None) as bar:
-            while block := answer.read(1 << 20):
-                file.write(block)
-                bar.update(len(block))
-        if total and file.tell() != total:
-            raise OSError(f"{file.tell():,} of {total:,} bytes came")
+def load_state(file: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, Tensor]:
+    """The tensors of a weights file, on the CPU; no code in it is run.
+
+    shapes: those that it has to hold; the rest is left out
+    """
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as e:  # as many kinds as there are ways to damage a file
+        raise UserError(f"{file} cannot be read as weights ({type(e).__name__}); fetch it again") from e
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{file} does not hold a network's weights (a state dict)")
+    if shapes is None:
+        return dict(state)
+    wrong = [name for name, shape in shapes.items() if name not in state or list(state[name].shape) != list(shape)]
+    if wrong:
+        raise UserError(
+            f"{file} holds another network's weights: {len(wrong)} of {len(shapes)} tensors are missing or of another "
+            f"shape, first {wrong[0]}"
+        )
+    return {name: state[name] for name in shapes}
+
+
+def digest_of(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values: for weights that came from no single file."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _home() -> Path:
+    """Where a download goes: the user's own place, if there is one."""
+    own = os.environ.get("GAN_KIT_WEIGHTS")
+    return Path(own).expanduser() if own else cache_home() / "weights"
+
+
+def _places() -> Iterator[Path]:
+    yield _home()
+    yield cache_home() / "weights"
+    yield Path(torch.hub.get_dir()) / "checkpoints"  # where pytorch-fid, torch-fidelity and torchvision put theirs
+
+
+def _download(address: str, to: Path) -> None:
+    with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, to.open("wb") as file:
+        shutil.copyfileobj(answer, file, 1 << 20)
+
+
+def _cure(name: str, url: str, sha256: str) -> str:
+    return f"fetch {url} (SHA-256 {sha256}{'…' if len(sha256) < 64 else ''}) and put it at {_home() / name}"

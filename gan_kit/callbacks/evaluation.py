@@ -53,9 +53,9 @@ class Evaluation(Callback):
         batch_size: int = 128,
         seed: int = 0,
     ):
-        for name, value in (("every_samples", every_samples), ("batch_size", batch_size), ("patience", patience or 1)):
-            if value < 1:
-                raise UserError(f"metrics.{name}={value} must be positive")
+        for name, value in (("every_samples", every_samples), ("batch_size", batch_size), ("patience", patience)):
+            if value is not None and value < 1:
+                raise UserError(f"{name}={value} must be positive")
         if num_samples < 2:
             raise UserError(f"num_samples={num_samples} can't be scored; at least 2, better 5000")
         if unknown := set(metrics) - suite.METRICS.keys():

@@ -29,14 +29,24 @@ def check_features(*sets: Tensor, least: int = 2) -> None:
     for x in sets:
         if x.dim() != 2 or len(x) < least:
             raise UserError(f"features must be (N, F) with N >= {least}, these are {tuple(x.shape)}")
-        if not x.isfinite().all():
+        if not all(part.isfinite().all() for part in x.split(CHUNK)):
             raise UserError("some features are not finite; look for NaN or inf in the samples")
     if len({x.shape[1] for x in sets}) > 1:
         raise UserError(f"features of {', '.join(str(x.shape[1]) for x in sets)} dimensions: use one extractor for all")
 
 
+def check_labels(features: Tensor, y: Tensor) -> None:
+    """Raises UserError where there is not one label a row."""
+    if y.shape != features.shape[:1]:
+        raise UserError(f"labels {tuple(y.shape)} for features {tuple(features.shape)}; give one a sample")
+
+
 def _chunks(x: Tensor) -> Iterator[Tensor]:
     return (part.double() for part in x.split(CHUNK))
+
+
+def _mean(x: Tensor) -> Tensor:
+    return sum((c.sum(0) for c in _chunks(x)), torch.zeros(())) / len(x)
 
 
 def mean_and_cov(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +54,7 @@ def mean_and_cov(features: Tensor) -> tuple[Tensor, Tensor]:
     memory grows with N. Raises UserError where N < 2."""
     if features.dim() != 2 or len(features) < 2:
         raise UserError(f"a covariance takes (N, F) features with N >= 2, these are {tuple(features.shape)}")
-    mean = sum((c.sum(0) for c in _chunks(features)), torch.zeros(())) / len(features)
+    mean = _mean(features)
     outer = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
     for c in _chunks(features):
         c = c - mean  # not in place: a chunk of fp64 features is the caller's own
@@ -52,11 +62,50 @@ def mean_and_cov(features: Tensor) -> tuple[Tensor, Tensor]:
     return mean, outer / (len(features) - 1)
 
 
+class _Gaussian(NamedTuple):
+    """mean (F,), trace of the covariance, and a root R (F, r) with R Rᵀ the covariance; r < F where that is singular"""
+
+    mean: Tensor
+    trace: Tensor
+    root: Tensor
+
+
+def _fitted(x: Tensor) -> _Gaussian:
+    """The Gaussian of features (N, F). Where N <= F the centred features are the root: no covariance is needed."""
+    if len(x) > x.shape[1]:
+        return _of_moments(*mean_and_cov(x))
+    mean = _mean(x)
+    root = ((x.double() - mean) / (len(x) - 1) ** 0.5).T
+    return _Gaussian(mean, root.square().sum(), root)
+
+
+def _of_moments(mean: Tensor, cov: Tensor) -> _Gaussian:
+    return _Gaussian(mean, cov.trace(), cov_root(cov))
+
+
+def _distance(a: _Gaussian, b: _Gaussian) -> Tensor:
+    distance = (a.mean - b.mean).square().sum() + a.trace + b.trace - 2 * _overlap(a.root, b.root)
+    return distance.clamp(min=0)  # rounding may leave -1e-12
+
+
+def _overlap(root1: Tensor, root2: Tensor) -> Tensor:
+    """tr (C1 C2)^½: the eigenvalues of C1 C2 are the squared singular values of R1ᵀ R2, whatever the roots."""
+    m = root1.T @ root2
+    if len(m) > m.shape[1]:
+        m = m.T
+    if len(m) <= 512:  # good to the last digit, and still cheap
+        return torch.linalg.svdvals(m).sum()
+    # of the smaller side's Gram matrix: zeros of a singular covariance would come back as the root of rounding
+    return torch.linalg.eigvalsh(m @ m.T).clamp(min=0).sqrt().sum()
+
+
 def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, root1: Tensor | None = None) -> Tensor:
     """Squared Wasserstein-2 distance of two Gaussians (Dowson & Landau 1982), in fp64.
 
     mean: (F,), cov: (F, F) -> scalar; |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½) (FID: Heusel et al. 2017)
     root1: `cov_root(cov1)`, where it is known already
+
+    Raises UserError for shapes that don't belong together and for what is not finite.
     """
     if mean1.shape != mean2.shape or cov1.shape != cov2.shape or cov1.shape != (*mean1.shape, *mean1.shape):
         shapes = ", ".join(str(tuple(t.shape)) for t in (mean1, cov1, mean2, cov2))
@@ -64,77 +113,85 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, r
     mean1, cov1, mean2, cov2 = (t.double() for t in (mean1, cov1, mean2, cov2))
     if not all(t.isfinite().all() for t in (mean1, cov1, mean2, cov2)):
         raise UserError("the features' mean or covariance is not finite; look for NaN or inf in the samples")
-    root = cov_root(cov1) if root1 is None else root1
-    # C1 C2 and Rᵀ C2 R have the same eigenvalues where C1 = R Rᵀ, but the second is symmetric
-    product = root.T @ cov2 @ root
-    overlap = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
-    distance = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap
-    return distance.clamp(min=0)  # rounding may leave -1e-12
+    root = cov_root(cov1) if root1 is None else root1.double()
+    return _distance(_Gaussian(mean1, cov1.trace(), root), _of_moments(mean2, cov2))
 
 
 def cov_root(cov: Tensor) -> Tensor:
-    """R with cov = R Rᵀ: Cholesky's, or eigh's where cov is singular (fewer samples than features)."""
-    root, failed = torch.linalg.cholesky_ex(cov)
-    if not failed:
+    """R (F, r) with cov = R Rᵀ: Cholesky's, or eigh's without its zeros where cov is singular (features that never
+    vary, fewer samples than features)."""
+    cov = cov.double()
+    live = cov.diagonal() > 0
+    part = cov if live.all() else cov[live][:, live]
+    root, failed = torch.linalg.cholesky_ex(part)
+    if failed:
+        values, vectors = torch.linalg.eigh(part)
+        kept = values > len(values) * torch.finfo(values.dtype).eps * values[-1]
+        root = vectors[:, kept] * values[kept].sqrt()
+    if live.all():
         return root
-    values, vectors = torch.linalg.eigh(cov)
-    return vectors * values.clamp(min=0).sqrt()
+    whole = torch.zeros(len(cov), root.shape[1], dtype=cov.dtype)
+    whole[live] = root
+    return whole
 
 
 def frechet_distance_of(a: Tensor, b: Tensor) -> Tensor:
     """Fréchet distance of two sets of features (N, F), (M, F) -> scalar fp64.
 
-    Where the sets are smaller than F, tr (C1 C2)^½ is the nuclear norm of the (N, M) matrix of inner products of the
-    centred features: exact, and cheap where covariances are large and singular.
+    Where a set is smaller than F, its centred features stand for its covariance, and tr (C1 C2)^½ is the nuclear norm
+    of an (N, M), (N, F) or (F, M) matrix: exact, and cheap where covariances are large and singular.
     """
     check_features(a, b)
-    if max(len(a), len(b)) >= a.shape[1]:
-        return frechet_distance(*mean_and_cov(a), *mean_and_cov(b))
-    a, b = a.double(), b.double()
-    mean_a, mean_b = a.mean(0), b.mean(0)
-    a, b = (a - mean_a) / (len(a) - 1) ** 0.5, (b - mean_b) / (len(b) - 1) ** 0.5
-    overlap = torch.linalg.svdvals(a @ b.T).sum()
-    distance = (mean_a - mean_b).square().sum() + a.square().sum() + b.square().sum() - 2 * overlap
-    return distance.clamp(min=0)
+    return _distance(_fitted(a), _fitted(b))
 
 
 def frechet_with_error(real: Tensor, fake: Tensor, groups: int = 10) -> tuple[float, float]:
-    """Fréchet distance and its standard error: the jackknife that leaves out a tenth of the fakes at a time.
+    """Fréchet distance and its standard error: the jackknife that leaves out one of the groups of fakes at a time
+    (Efron & Stein 1981). NaN with fewer than three fakes a group.
 
     The error is of the choice of fakes, given the reference; the bias of finite numbers is no part of it.
     """
     check_features(real, fake)
-    mean, cov = mean_and_cov(real)
-    root = cov_root(cov)
-    value = float(frechet_distance(mean, cov, *mean_and_cov(fake), root1=root))
-    if len(fake) < 3 * groups:
-        return value, float("nan")
-    # the whole's sums minus a group's: one pass over the features
-    shift = fake[:CHUNK].double().mean(0)
-    order = torch.randperm(len(fake), generator=torch.Generator().manual_seed(0))
-    sums, outers, counts = [], [], []
-    for rows in order.chunk(groups):
-        total = torch.zeros_like(shift)
-        outer = torch.zeros_like(cov)
-        for part in rows.split(CHUNK):
-            x = fake[part].double() - shift
-            total += x.sum(0)
-            outer.addmm_(x.T, x)
-        sums.append(total)
-        outers.append(outer)
-        counts.append(len(rows))
-    all_sum, all_outer = torch.stack(sums).sum(0), torch.zeros_like(cov)
-    for outer in outers:
-        all_outer += outer
+    if groups < 2:
+        raise UserError(f"groups={groups} leaves nothing to leave out; groups >= 2, better 10")
+    n = len(fake)
+    reference = _fitted(real)
+    if n < 3 * groups:
+        return float(_distance(reference, _fitted(fake))), float("nan")
+    parts = torch.randperm(n, generator=torch.Generator().manual_seed(0)).tensor_split(groups)
     left = []
-    for total, outer, count in zip(sums, outers, counts, strict=True):
-        n = len(fake) - count
-        m = (all_sum - total) / n
-        c = (all_outer - outer - n * torch.outer(m, m)) / (n - 1)
-        left.append(float(frechet_distance(mean, cov, m + shift, c, root1=root)))
-    spread = torch.tensor(left, dtype=torch.float64)
-    variance = (len(left) - 1) / len(left) * (spread - spread.mean()).square().sum()
-    return value, float(variance.sqrt())
+    if n - len(parts[0]) <= fake.shape[1]:
+        value = _distance(reference, _fitted(fake))
+        for i in range(groups):
+            left.append(_distance(reference, _fitted(fake[torch.cat([*parts[:i], *parts[i + 1 :]])])))
+    else:
+        mean = _mean(fake)
+        sums = [_sums(fake, rows, mean) for rows in parts]
+        outer = torch.zeros_like(sums[0][1])
+        for _, group in sums:
+            outer += group
+        value = _distance(reference, _of_moments(mean, outer / (n - 1)))
+        for rows, (total, group) in zip(parts, sums, strict=True):  # the whole's sums minus the group's
+            left.append(_distance(reference, _of_sums(-total, outer - group, n - len(rows), mean)))
+    spread = torch.stack(left)
+    variance = (groups - 1) / groups * (spread - spread.mean()).square().sum()
+    return float(value), float(variance.sqrt())
+
+
+def _sums(x: Tensor, rows: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum and sum of outer products of x[rows] - shift, a chunk at a time."""
+    total = torch.zeros_like(shift)
+    outer = torch.zeros(len(shift), len(shift), dtype=shift.dtype)
+    for part in rows.split(CHUNK):
+        c = x[part].double() - shift
+        total += c.sum(0)
+        outer.addmm_(c.T, c)
+    return total, outer
+
+
+def _of_sums(total: Tensor, outer: Tensor, n: int, shift: Tensor) -> _Gaussian:
+    mean = total / n
+    return _of_moments(mean + shift, (outer - n * torch.outer(mean, mean)) / (n - 1))
 
 
 class FrechetInfinity(NamedTuple):

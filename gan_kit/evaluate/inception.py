@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gan_kit.evaluate.features import Extracted, Extractor, as_pictures
 from gan_kit.evaluate.lite0 import BN_KEYS, fold
-from gan_kit.evaluate.resize import bicubic_matrix, bilinear, tf1_matrix
+from gan_kit.evaluate.resize import resize
 from gan_kit.evaluate.weights import find_weights
 from gan_kit.types import UserError
 
@@ -28,7 +28,7 @@ FILE = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
 SHA256 = "6726825d"  # the first digits, as the file's own name tells
 SIDE, BN_EPS = 299, 1e-3
-RESIZES = ("tf1", "clean")
+RESIZES = {"tf1": "tf1", "clean": "bicubic-smooth"}
 
 Spec = tuple[str, int, tuple[int, int], int]  # name, channels, kernel, stride
 
@@ -151,7 +151,7 @@ class Inception(Extractor):
             raise UserError(f"extractor.resize={resize!r}; have {', '.join(RESIZES)}")
         self.resize = resize
         self.name = ("inception" if resize == "tf1" else f"inception-{resize}") + ("" if check else "-unchecked")
-        file = find_weights(FILE, URL, SHA256 if check else "", path)
+        file = Path(path) if path and not check else _found(path)
         self.weights_sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         self.Conv2d_1a_3x3 = conv(3, 32, THREE, 2)
         self.Conv2d_2a_3x3 = conv(32, 32, THREE, padded=False)
@@ -168,10 +168,10 @@ class Inception(Extractor):
         self.train(False)
 
     def settings(self) -> dict[str, Any]:
-        return {"resize": {"tf1": "TF1 bilinear 299", "clean": "PIL bicubic 299"}[self.resize]}
+        return {"resize": f"{RESIZES[self.resize]} {SIDE}"}
 
     def extract(self, x: Tensor) -> Extracted:
-        h = self.resized(as_pictures(x, 3).to(self.fc.weight.device).float())
+        h = resize(as_pictures(x, 3).to(self.fc.weight.device), SIDE, RESIZES[self.resize])
         h = ((h - 128) / 128).contiguous(memory_format=torch.channels_last)
         for stem in (self.Conv2d_1a_3x3, self.Conv2d_2a_3x3, self.Conv2d_2b_3x3):
             h = F.relu(stem(h), inplace=True)
@@ -184,13 +184,6 @@ class Inception(Extractor):
                 h = block(h)
         features = h.mean((2, 3))
         return Extracted(features, self.fc(features).softmax(1))
-
-    def resized(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..255 -> (B, 3, 299, 299)"""
-        if x.shape[2:] == (SIDE, SIDE):
-            return x
-        matrix = tf1_matrix if self.resize == "tf1" else bicubic_matrix
-        return bilinear(x, matrix(x.shape[2], SIDE), matrix(x.shape[3], SIDE))
 
     def _load(self, file: Path) -> None:
         try:
@@ -211,3 +204,10 @@ class Inception(Extractor):
             ValueError,
         ) as error:
             raise UserError(f"{file} holds no weights of the FID Inception ({error}); fetch {URL}") from error
+
+
+def _found(path: str | Path | None) -> Path:
+    try:
+        return find_weights(FILE, URL, SHA256, path)
+    except UserError as error:
+        raise UserError(f"{error}; extractor=lite0 needs no download") from error

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_kit.evaluate.features import Extracted, Extractor, as_pictures
-from gan_kit.evaluate.resize import bilinear, torch_matrix
+from gan_kit.evaluate.resize import resize
 from gan_kit.files import sha256_of
 from gan_kit.types import UserError
 
@@ -95,8 +95,7 @@ class Lite0(Extractor):
 
     def extract(self, x: Tensor) -> Extracted:
         x = as_pictures(x, 3).to(self.fc.weight.device).float()
-        if x.shape[2:] != (SIDE, SIDE):
-            x = bilinear(x, torch_matrix(x.shape[2], SIDE), torch_matrix(x.shape[3], SIDE))
+        x = resize(x, SIDE, "bilinear-smooth")
         h = ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
         h = F.relu6(self.head(self.blocks(F.relu6(self.stem(h)))))
         features = h.mean((2, 3))

@@ -119,7 +119,7 @@ class _OfBank(Metric):
 
     @property
     def update_called(self) -> bool:
-        return self.bank.update_called
+        return True  # an empty bank says so itself
 
     def update(self, x: Tensor, real: bool, ids: Tensor | None = None) -> None:
         self.bank.update(x, real, ids)

@@ -25,7 +25,7 @@ SEED ?=
 PSI ?=
 OUT ?=
 
-.PHONY: help setup demo train sample test test-quick lint format bench clean
+.PHONY: help setup demo train sample evaluate test test-quick lint format bench clean
 
 help: ## Print this list
 	@printf 'usage: make TARGET [VARIABLE=value …]\n\n'
@@ -42,6 +42,9 @@ train: $(RUNTIME) ## Train an experiment: EXP=image/fashion_mnist_r3gan ARGS='se
 sample: $(RUNTIME) ## Draw from the newest run, or: RUN=runs/… N=64 LABEL=3 SEED=0 PSI=0.7 OUT=folder
 	$(PY) -m gan_kit.sample $(if $(RUN),'run=$(RUN)') $(if $(N),'n=$(N)') $(if $(LABEL),'label=$(LABEL)') \
 	  $(if $(SEED),'seed=$(SEED)') $(if $(PSI),'psi=$(PSI)') $(if $(OUT),'out=$(OUT)') $(ARGS)
+
+evaluate: $(RUNTIME) ## Score the newest run, or: RUN=runs/… ARGS='metrics=[fd,prdc]'
+	$(PY) -m gan_kit.evaluate $(if $(RUN),'run=$(RUN)') $(ARGS)
 
 test: $(DEV) ## Run every test, slow ones too
 	$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)

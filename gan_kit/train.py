@@ -331,6 +331,7 @@ def _conclude(run: Path, samples_seen: int, interrupted: bool) -> None:
         )
     else:
         print(f"  {_command('sample', 'run', run)} n=64")
+        print(f"  {_command('evaluate', 'run', run)}")
     if (run / "tensorboard").is_dir():
         print(f"  {_python()} -m tensorboard.main --logdir {shlex.quote(str(run))}")
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gan_kit.types import UserError
 
-__all__ = ["Extracted", "Extractor", "Pixels", "RandomFeatures", "as_pictures"]
+__all__ = ["Extracted", "Extractor", "Pixels", "RandomFeatures", "as_pictures", "pixels_for"]
 
 
 class Extracted(NamedTuple):
@@ -123,6 +123,13 @@ class Pixels(Extractor):
             raise UserError(f"extractor pixels was made for samples of shape {self.shape}, not {tuple(x.shape[1:])}")
         flat = x.flatten(1)
         return Extracted(flat.float() if flat.is_floating_point() else flat.float() / 127.5 - 1, None)
+
+
+def pixels_for(data: Any) -> Pixels:
+    """Pixels of the data that a data module holds. Raises UserError where there is none."""
+    if data is None:
+        raise UserError("extractor=pixels has to know the samples' shape: score a run, or use another extractor")
+    return Pixels(data.spec.shape)
 
 
 class RandomFeatures(Extractor):

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from gan_kit.evaluate.frechet import (
+    CHUNK,
     FrechetInfinity,
     check_features,
+    check_labels,
     class_frechet_distances,
     cov_root,
     frechet_distance,
@@ -29,17 +31,20 @@ from gan_kit.types import UserError
 __all__ = [
     "CT",
     "PRDC",
+    "DensityCoverage",
     "Diversity",
     "FrechetInfinity",
     "InceptionScore",
     "KernelDistance",
     "Modes",
+    "PrecisionRecall",
     "Rate",
     "authenticity",
     "class_frechet_distances",
     "copy_share",
     "cov_root",
     "data_copying_ct",
+    "density_coverage",
     "frechet_distance",
     "frechet_distance_of",
     "frechet_infinity",
@@ -53,6 +58,7 @@ __all__ = [
     "modes_covered",
     "nearest",
     "prdc",
+    "precision_recall",
     "vendi_score",
 ]
 
@@ -73,8 +79,11 @@ def _rate(hits: Tensor) -> Rate:
 
 
 class KernelDistance(NamedTuple):
-    """value: mean over subsets; stderr: their standard deviation over the square root of their number. Subsets
-    overlap where they are many: it is the error of the mean over subsets, a lower bound of the whole."""
+    """value: mean over subsets
+
+    stderr: standard deviation over subsets / √subsets, i.e. of the mean for other subsets of these same samples. Where
+    subsets are many they overlap, and it is below the error for other samples: 0 where each holds both sides whole. NaN of one.
+    """
 
     value: float
     stderr: float
@@ -85,22 +94,25 @@ def kernel_distance(
 ) -> KernelDistance:
     """Unbiased squared MMD with kernel (x·y/F + 1)^degree: KID (Bińkowski et al. 2018, section 4).
 
-    subset_size: samples of each side in a subset, without replacement; at most as many as there are
+    real, fake: (N, F), (M, F)
+    subset_size: samples of each side in a subset, drawn without replacement; at most as many as the smaller side has
     """
     check_features(real, fake)
     size = min(subset_size, len(real), len(fake))
     if size < 2 or subsets < 1:
         raise UserError(f"subsets={subsets} of subset_size={subset_size} can't be scored; at least 1 of 2")
+    whole = size == len(real) == len(fake)  # all subsets are one
     g = torch.Generator().manual_seed(seed)
     values = []
-    for _ in range(subsets):
+    for _ in range(1 if whole else subsets):
         x = real[torch.randperm(len(real), generator=g)[:size]].double()
         y = fake[torch.randperm(len(fake), generator=g)[:size]].double()
         xx, yy, xy = (((a @ b.T) / x.shape[1] + 1) ** degree for a, b in ((x, x), (y, y), (x, y)))
         within = sum((k.sum() - k.trace()) / (size * (size - 1)) for k in (xx, yy))
         values.append(float(within - 2 * xy.mean()))
     found = torch.tensor(values, dtype=torch.float64)
-    return KernelDistance(float(found.mean()), float(found.std() / subsets**0.5) if subsets > 1 else float("nan"))
+    stderr = 0.0 if whole else float(found.std(correction=min(1, subsets - 1)) / subsets**0.5)
+    return KernelDistance(float(found.mean()), stderr if subsets > 1 else float("nan"))
 
 
 class InceptionScore(NamedTuple):
@@ -117,14 +129,14 @@ def inception_score(probabilities: Tensor, *, splits: int = 10, seed: int = 0) -
     """
     check_features(probabilities)
     if not 1 <= splits <= len(probabilities):
-        raise UserError(f"{len(probabilities)} samples can't be cut into splits={splits}")
-    p = probabilities.double()
-    if (p < 0).any() or (p.sum(1) - 1).abs().max() > 1e-3:
+        raise UserError(f"{len(probabilities)} samples can't be cut into splits={splits}; at most one a sample")
+    p = probabilities
+    if (p < 0).any() or (p.double().sum(1) - 1).abs().max() > 1e-3:
         raise UserError("these are no probabilities: each row must sum to 1; apply softmax to logits")
     order = torch.randperm(len(p), generator=torch.Generator().manual_seed(seed))
     scores = []
     for rows in order.tensor_split(splits):
-        part = p[rows]
+        part = p[rows].double()
         mean = part.mean(0, keepdim=True)
         scores.append((torch.xlogy(part, part) - torch.xlogy(part, mean)).sum(1).mean().exp())
     found = torch.stack(scores)
@@ -135,7 +147,8 @@ def inception_score(probabilities: Tensor, *, splits: int = 10, seed: int = 0) -
 
 
 class PRDC(NamedTuple):
-    """Each a share (density: a mean count over k) with its standard error, given the other side's samples."""
+    """Each a share (density: a mean count over k) with its standard error, given the balls: binomial, density's from
+    the spread of its counts."""
 
     precision: float
     recall: float
@@ -147,33 +160,48 @@ class PRDC(NamedTuple):
     coverage_stderr: float
 
 
+class PrecisionRecall(NamedTuple):
+    precision: Rate
+    recall: Rate
+
+
+class DensityCoverage(NamedTuple):
+    density: Rate
+    coverage: Rate
+
+
 def prdc(real: Tensor, fake: Tensor, k: int = 5, block: int = 1024) -> PRDC:
     """Precision and recall by k-th-neighbour balls (Kynkäänniemi et al. 2019, section 2), density and coverage
-    (Naeem et al. 2020, section 3).
+    (Naeem et al. 2020, section 3), for the price of one.
 
-    A sample on the edge of a ball lies in it, so that duplicates count: the `prdc` package leaves them out.
+    real, fake: (N, F), (M, F)
+    precision: share of fakes in a real sample's ball; recall: of real samples in a fake's; density: real balls that a
+    fake lies in, over k; coverage: share of real balls that hold a fake
+
+    A sample on the edge of a ball lies in it, so that duplicates count: the `prdc` package's strict `<` gives them 0.
     """
-    check_features(real, fake, least=2)
+    check_features(real, fake)
     if not 1 <= k < min(len(real), len(fake)):
         raise UserError(f"k={k} neighbours need more than {k} samples a side, there are {len(real)} and {len(fake)}")
-    centre = real.double().mean(0)
-    real, fake = real.double() - centre, fake.double() - centre
-    square_real, square_fake = real.square().sum(1), fake.square().sum(1)
-    # squared distances by the product form, for speed: what is on the edge of a ball, by rounding or a duplicate, is in
-    slack, rounding = 1 + 1e-9, 1e-12 * float(square_real.max().maximum(square_fake.max()))
-    ball_real, ball_fake = (radii(x, k).square() * slack + rounding for x in (real, fake))
+    centre = real[:CHUNK].double().mean(0)
+    # product form, for speed: what rounding leaves on the edge of a ball, for one a duplicate, is in
+    ball_real, ball_fake = (radii(x, k).square() * (1 + 1e-9) for x in (real, fake))
     within = torch.zeros(len(fake), dtype=torch.float64)  # real balls that a fake lies in
     recalled = torch.zeros(len(real), dtype=torch.bool)
-    closest = torch.full((len(real),), torch.inf, dtype=torch.float64)
-    for i in range(0, len(fake), block):
-        part = fake[i : i + block]
-        for j in range(0, len(real), 8 * block):
-            base = real[j : j + 8 * block]
-            distance = square_fake[i : i + block, None] + square_real[j : j + 8 * block] - 2 * part @ base.T
-            within[i : i + block] += (distance <= ball_real[j : j + 8 * block]).sum(1)
-            recalled[j : j + 8 * block] |= (distance <= ball_fake[i : i + block, None]).any(0)
-            closest[j : j + 8 * block] = closest[j : j + 8 * block].minimum(distance.amin(0))
-    precision, recall, coverage = _rate(within > 0), _rate(recalled), _rate(closest <= ball_real)
+    covered = torch.zeros(len(real), dtype=torch.bool)
+    for j in range(0, len(real), 4 * block):
+        at = slice(j, j + 4 * block)
+        base = real[at].double() - centre
+        squares = base.square().sum(1)
+        for i in range(0, len(fake), block):
+            rows = slice(i, i + block)
+            part = fake[rows].double() - centre
+            distance = (part.square().sum(1, keepdim=True) + squares).mul_(1 - 1e-12).addmm_(part, base.T, alpha=-2)
+            inside = distance <= ball_real[at]
+            within[rows] += inside.sum(1)
+            covered[at] |= inside.any(0)
+            recalled[at] |= (distance <= ball_fake[rows, None]).any(0)
+    precision, recall, coverage = _rate(within > 0), _rate(recalled), _rate(covered)
     density = within / k
     stderr = float(density.std() / len(density) ** 0.5)
     return PRDC(
@@ -182,28 +210,55 @@ def prdc(real: Tensor, fake: Tensor, k: int = 5, block: int = 1024) -> PRDC:
     )  # fmt: skip
 
 
+def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
+    """`prdc`'s first two with the k of Kynkäänniemi et al. 2019."""
+    p = prdc(real, fake, k)
+    return PrecisionRecall(Rate(p.precision, p.precision_stderr), Rate(p.recall, p.recall_stderr))
+
+
+def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> DensityCoverage:
+    """`prdc`'s other two with the k of Naeem et al. 2020."""
+    p = prdc(real, fake, k)
+    return DensityCoverage(Rate(p.density, p.density_stderr), Rate(p.coverage, p.coverage_stderr))
+
+
 # ---- memorisation ---------------------------------------------------------------------------------------------
 
 
 def authenticity(train: Tensor, fake: Tensor) -> Rate:
     """Share of fakes farther from their nearest training sample than that one is from its own nearest other
-    (Alaa et al. 2022, section 4). Held-out real data have about one half; copies 0."""
+    (Alaa et al. 2022, section 4). Held-out real data have about one half; copies 0.
+
+    train, fake: (N, F), (M, F)
+    """
     check_features(train, fake)
     distance, index = nearest(fake, train)
-    own = radii(train, 1)
-    return _rate(distance[:, 0] > own[index[:, 0]])
+    hit, back = index[:, 0].unique(return_inverse=True)  # the training samples that matter
+    two = nearest(train[hit], train, 2)
+    own = torch.where(two[1][:, 0] == hit, two[0][:, 1], two[0][:, 0])  # with a duplicate, either may come first: 0
+    return _rate(distance[:, 0] > own[back])
 
 
 def copy_share(train: Tensor, fake: Tensor, held: Tensor, quantile: float = 0.01) -> Rate:
     """Share of fakes nearer to a training sample than all but `quantile` of held-out real samples are.
 
+    train, fake, held: (N, F), (M, F), (L, F)
+
     Held-out data have `quantile` by construction; a generator that copies every other sample has about one half.
+    stderr: binomial, with that of the edge, which `held` knows only so well. Where as many held-out samples are
+    exact copies as `quantile` says, only exact copies count.
     """
     check_features(train, fake, held)
     if not 0 < quantile < 1:
         raise UserError(f"quantile={quantile} must lie between 0 and 1")
-    edge = nearest(held, train)[0][:, 0].quantile(quantile)
-    return _rate(nearest(fake, train)[0][:, 0] < edge) if edge > 0 else _rate(nearest(fake, train)[0][:, 0] <= edge)
+    known = nearest(held, train)[0][:, 0].sort().values
+    place = quantile * (len(known) - 1)
+    low, high = known[int(place)], known[min(int(place) + 1, len(known) - 1)]
+    edge = low + (high - low) * (place - int(place))
+    distance = nearest(fake, train)[0][:, 0]
+    share = _rate(distance < edge if edge > 0 else distance == 0)
+    q = max(quantile, 1 / (len(known) + 1))
+    return Rate(share.value, (share.stderr**2 + q * (1 - q) / len(known)) ** 0.5)
 
 
 class CT(NamedTuple):
@@ -219,12 +274,18 @@ def data_copying_ct(train: Tensor, held: Tensor, fake: Tensor, cells: int = 5, s
     k-means, the z score of the Mann-Whitney U of distances to the training data, fakes' against held-out samples';
     weighted by the held-out samples in the cell.
 
-    Around 0 for held-out data, far below (-5) for copies, above for what is far from the data.
+    train, held, fake: (N, F), (L, F), (M, F)
+    cells: at most; fewer where there are not 50 samples a cell. Those with fewer than 10 of either side are left out
+
+    Around 0 (within about ±3) for held-out data, far below (-5) for copies, above for what is far from the data. It
+    sees copying that is common in a cell: a few copies among good samples are `copy_share`'s to find.
     """
     check_features(train, held, fake)
+    if cells < 1:
+        raise UserError(f"cells={cells} hold no samples; cells >= 1")
     to_train = [nearest(x, train)[0][:, 0] for x in (held, fake)]
     centres = _centres(train, min(cells, max(1, min(len(held), len(fake)) // 50)), seed)
-    cell_held, cell_fake = (torch.cdist(x.double(), centres).argmin(1) for x in (held, fake))
+    cell_held, cell_fake = (nearest(x, centres)[1][:, 0] for x in (held, fake))
     scores, weights, shares = [], [], []
     for c in range(len(centres)):
         h, f = to_train[0][cell_held == c], to_train[1][cell_fake == c]
@@ -265,17 +326,18 @@ def _centres(x: Tensor, k: int, seed: int, rounds: int = 15) -> Tensor:
 
 
 def memorisation_distance(real: Tensor, fake: Tensor, block: int = 4096) -> float:
-    """Mean cosine distance of each fake to its nearest real sample (Bai et al. 2021, MiFID's second term)."""
+    """Mean cosine distance of each fake to its nearest real sample (Bai et al. 2021, MiFID's second term).
+
+    real, fake: (N, F), (M, F). Over the fakes: over the reals it misses copies of a few of them.
+    """
     check_features(real, fake, least=1)
-    unit = torch.nn.functional.normalize(real.double(), dim=1)
-    found = []
-    for part in fake.split(block):
-        mine = torch.nn.functional.normalize(part.double(), dim=1)
-        best = torch.full((len(part),), -torch.inf, dtype=torch.float64)
-        for base in unit.split(block):
-            best = best.maximum((mine @ base.T).amax(1))
-        found.append(1 - best)
-    return float(torch.cat(found).clamp(min=0).mean())
+    best = torch.full((len(fake),), -torch.inf, dtype=torch.float64)
+    for base in real.split(block):
+        unit = torch.nn.functional.normalize(base.double(), dim=1)
+        for i in range(0, len(fake), block):
+            mine = torch.nn.functional.normalize(fake[i : i + block].double(), dim=1)
+            best[i : i + block] = best[i : i + block].maximum((mine @ unit.T).amax(1))
+    return float((1 - best).clamp(min=0).mean())
 
 
 def mifid(fd: float, distance: float, threshold: float = 0.1, eps: float = 1e-15) -> float:
@@ -326,24 +388,49 @@ class Diversity(NamedTuple):
 
 
 def intra_class_diversity(features: Tensor, y: Tensor, reference: Tensor, reference_y: Tensor) -> Diversity:
-    """Trace of the covariance within each class, as a share of real data's: 0 for one picture a class, 1 for real."""
+    """Trace of the covariance within each class, as a share of real data's: 0 for one picture a class, 1 for real.
+
+    features, reference: (N, F), (M, F); y, reference_y: (N,), (M,) class indices
+    Raises UserError where no class has two of each that differ.
+    """
     check_features(features, reference)
+    check_labels(features, y)
+    check_labels(reference, reference_y)
     per_class = {}
     for k in sorted(set(y.tolist()) & set(reference_y.tolist())):
-        a, b = features[y == k].double(), reference[reference_y == k].double()
-        if min(len(a), len(b)) >= 2 and (spread := float(b.var(0).sum())) > 0:
-            per_class[k] = float(a.var(0).sum()) / spread
+        a, b = features[y == k], reference[reference_y == k]
+        if min(len(a), len(b)) >= 2 and (spread := _spread(b)) > 0:
+            per_class[k] = _spread(a) / spread
     if not per_class:
         raise UserError("no class has two real and two generated samples that differ")
     return Diversity(sum(per_class.values()) / len(per_class), per_class)
 
 
-def vendi_score(features: Tensor) -> float:
-    """Effective number of different samples (Friedman & Dieng 2023): exp of the entropy of the eigenvalues of the
-    cosine similarities over N. 1 where all are alike, N where all are orthogonal."""
+def _spread(x: Tensor) -> float:
+    """Trace of the covariance."""
+    mean = x.sum(0, dtype=torch.float64) / len(x)
+    return float(sum((part.double() - mean).square().sum() for part in x.split(CHUNK))) / (len(x) - 1)
+
+
+def vendi_score(features: Tensor, kernel: str = "cosine") -> float:
+    """Effective number of different samples (Friedman & Dieng 2023, section 3): exp of the entropy of the eigenvalues
+    of the samples' similarities over N. 1 where all are alike, N where all are orthogonal.
+
+    features: (N, F); where N > F the eigenvalues are taken from the (F, F) side, and are at most F
+    """
     check_features(features, least=1)
-    unit = torch.nn.functional.normalize(features.double(), dim=1)
-    gram = unit.T @ unit if len(unit) > unit.shape[1] else unit @ unit.T  # the same eigenvalues but for zeros
-    values = torch.linalg.eigvalsh(gram / len(unit)).clamp(min=0)
+    if kernel != "cosine":
+        raise UserError(f"no kernel {kernel!r}; have 'cosine'")
+    if len(features) <= features.shape[1]:
+        unit = torch.nn.functional.normalize(features.double(), dim=1)
+        gram = unit @ unit.T
+    else:
+        gram = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
+        for part in features.split(CHUNK):
+            unit = torch.nn.functional.normalize(part.double(), dim=1)
+            gram.addmm_(unit.T, unit)  # the same eigenvalues but for zeros
+    values = torch.linalg.eigvalsh(gram).clamp(min=0)
+    if not values.sum() > 0:
+        raise UserError("all features are zero, which has no direction; look at the samples")
     values = values / values.sum()
     return float((-torch.xlogy(values, values)).sum().exp())

@@ -36,17 +36,15 @@ def nearest(
     indices = torch.empty(len(queries), k, dtype=torch.int64)
     centre = base[:4096].double().mean(0)  # the product form loses less around the origin
     for rows in torch.arange(len(queries)).split(block):
-        for dtype in (torch.float32, torch.float64, None):
+        for dtype in (torch.float32, torch.float64):
             own = rows if exclude_self else None
-            if dtype is None:
-                found = _by_differences(queries[rows], base, k, own, block)
-                sure = torch.ones(len(rows), dtype=torch.bool)
-            else:
-                *found, sure = _by_products(queries[rows], base, k, own, block, centre, dtype)
-            distances[rows], indices[rows] = found
+            distances[rows], indices[rows], sure = _by_products(queries[rows], base, k, own, block, centre, dtype)
             rows = rows[~sure]
             if not len(rows):
                 break
+        else:
+            own = rows if exclude_self else None
+            distances[rows], indices[rows] = _by_differences(queries[rows], base, k, own, block)
     return distances, indices
 
 
@@ -90,9 +88,7 @@ def _by_products(
     return exact[:, :k], rows.gather(1, order[:, :k]), sure
 
 
-def _by_differences(
-    queries: Tensor, base: Tensor, k: int, own: Tensor | None, block: int
-) -> tuple[Tensor, Tensor]:
+def _by_differences(queries: Tensor, base: Tensor, k: int, own: Tensor | None, block: int) -> tuple[Tensor, Tensor]:
     part = queries.double()
     best, rows = torch.empty(len(part), 0, dtype=torch.float64), torch.empty(len(part), 0, dtype=torch.int64)
     for first in range(0, len(base), 4 * block):

@@ -81,8 +81,9 @@ def _rate(hits: Tensor) -> Rate:
 class KernelDistance(NamedTuple):
     """value: mean over subsets
 
-    stderr: standard deviation over subsets / √subsets, i.e. of the mean for other subsets of these same samples. Where
-    subsets are many they overlap, and it is below the error for other samples: 0 where each holds both sides whole. NaN of one.
+    stderr: standard deviation over subsets / √subsets, i.e. of the mean for other subsets of these same samples; where
+    subsets are many they overlap, and for other samples it is larger. Of a single subset, or where each would hold
+    both sides whole: for other samples, by the first term of the U statistic's variance.
     """
 
     value: float
@@ -101,18 +102,21 @@ def kernel_distance(
     size = min(subset_size, len(real), len(fake))
     if size < 2 or subsets < 1:
         raise UserError(f"subsets={subsets} of subset_size={subset_size} can't be scored; at least 1 of 2")
-    whole = size == len(real) == len(fake)  # all subsets are one
+    if size == len(real) == len(fake):
+        subsets = 1  # they are all the same one
     g = torch.Generator().manual_seed(seed)
-    values = []
-    for _ in range(1 if whole else subsets):
+    values, stderr = [], 0.0
+    for _ in range(subsets):
         x = real[torch.randperm(len(real), generator=g)[:size]].double()
         y = fake[torch.randperm(len(fake), generator=g)[:size]].double()
-        xx, yy, xy = (((a @ b.T) / x.shape[1] + 1) ** degree for a, b in ((x, x), (y, y), (x, y)))
-        within = sum((k.sum() - k.trace()) / (size * (size - 1)) for k in (xx, yy))
-        values.append(float(within - 2 * xy.mean()))
-    found = torch.tensor(values, dtype=torch.float64)
-    stderr = 0.0 if whole else float(found.std(correction=min(1, subsets - 1)) / subsets**0.5)
-    return KernelDistance(float(found.mean()), stderr if subsets > 1 else float("nan"))
+        xx, yy, xy = ((a @ b.T).div_(x.shape[1]).add_(1).pow_(degree) for a, b in ((x, x), (y, y), (x, y)))
+        # what each sample adds: its mean kernel with its own side less that with the other
+        of_x = (xx.sum(1) - xx.diagonal()) / (size - 1) - xy.mean(1)
+        of_y = (yy.sum(1) - yy.diagonal()) / (size - 1) - xy.mean(0)
+        values.append(of_x.mean() + of_y.mean())
+        stderr = float(4 * (of_x.var() + of_y.var()) / size) ** 0.5
+    found = torch.stack(values)
+    return KernelDistance(float(found.mean()), float(found.std()) / subsets**0.5 if subsets > 1 else stderr)
 
 
 class InceptionScore(NamedTuple):

@@ -47,7 +47,8 @@ class TorchvisionBackbone(Extractor):
         if model not in names:
             near = difflib.get_close_matches(model, names, 3)
             raise UserError(
-                f"torchvision has no classifier {model!r}; " + (f"is it {' or '.join(near)}?" if near else "see its docs")
+                f"torchvision has no classifier {model!r}; "
+                + (f"is it {' or '.join(near)}?" if near else "see its docs")
             )
         kinds = models.get_model_weights(model)
         if weights != "DEFAULT" and weights not in kinds.__members__:
@@ -131,6 +132,7 @@ class _TimmTower(Extractor):
     """
 
     costly = True
+    layer: str
 
     def __init__(self, name: str, extra: str, model: str, size: int, path: str | Path | None, untrained: bool):
         super().__init__()
@@ -143,9 +145,7 @@ class _TimmTower(Extractor):
         overlay = None if path is None else {"file": str(Path(path).expanduser())}
         with torch.random.fork_rng(devices=[]), _no_such_weights(model, timm):
             torch.manual_seed(0)
-            self.net = timm.create_model(
-                model, pretrained=not untrained, img_size=size, pretrained_cfg_overlay=overlay
-            )
+            self.net = timm.create_model(model, pretrained=not untrained, img_size=size, pretrained_cfg_overlay=overlay)
         self.weights_sha256 = digest_of(self.net.state_dict())
         self.mean, self.std = self.net.pretrained_cfg["mean"], self.net.pretrained_cfg["std"]
         self.requires_grad_(False).train(False)
@@ -159,8 +159,6 @@ class _TimmTower(Extractor):
             "mean": list(self.mean),
             "std": list(self.std),
         }
-
-    layer: str
 
     @torch.no_grad()
     def extract(self, x: Tensor) -> Extracted:
@@ -225,8 +223,8 @@ def _needs(package: str, name: str, extra: str) -> Any:
 def _no_such_weights(model: str, timm: Any) -> Iterator[None]:
     try:
         yield
-    except UserError:
-        raise
+    except TypeError as e:
+        raise UserError(f"{model} is no vision transformer that takes an img_size ({e})") from e
     except Exception as e:  # the hub's client has dozens of kinds
         raise UserError(
             f"the weights of {model} could not be had ({type(e).__name__}: {' '.join(str(e).split())[:200]}); fetch "

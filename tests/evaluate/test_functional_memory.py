@@ -36,7 +36,7 @@ CALLS = {
     "prdc": "f.prdc(a[:9000], b[:9000])",
     "nearest": "f.nearest(a[:4000], b, 5)",
     "copy_share": "f.copy_share(a, b[:few], b[few:2*few])",
-    "authenticity": "f.authenticity(a, b[:few])",
+    "authenticity": "f.authenticity(a[:20_000], b[:few])",
     "memorisation_distance": "f.memorisation_distance(a, b[:few])",
     "data_copying_ct": "f.data_copying_ct(a, b[:few], b[few:2*few])",
     "per class": "f.class_frechet_distances(a, y, b, y), f.intra_class_diversity(a, y, b, y)",

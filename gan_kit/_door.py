@@ -6,6 +6,7 @@ import collections.abc
 import difflib
 import errno
 import inspect
+import math
 import os
 import re
 import signal
@@ -81,6 +82,11 @@ class Builder:
             raise UserError(f"{key}={_shown(value)} is not a whole number") from None
         if value < least:
             raise UserError(f"{key}={value} must be {'positive' if least == 1 else f'at least {least}'}")
+
+    def truncation(self, key: str) -> None:
+        value = self.cfg[key]
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+            raise UserError(f"{key}={value} is not a number from 0 on; {key}=0.7, say")
 
     def resolve(self) -> None:
         from omegaconf import OmegaConf

@@ -51,8 +51,7 @@ def sample(cfg: Any) -> Path:
     settings = _door.Builder(cfg)
     for key, least in (("n", 1), ("seed", 0), ("batch_size", 1)):
         settings.whole(key, least)
-    if not isinstance(cfg.psi, int | float) or isinstance(cfg.psi, bool) or not 0 <= cfg.psi < math.inf:
-        raise UserError(f"psi={cfg.psi} is not a number from 0 on; psi=0.7, say")
+    settings.truncation("psi")
     if cfg.label is not None and (not isinstance(cfg.label, int | str) or isinstance(cfg.label, bool)):
         raise UserError(f"label={cfg.label} is neither a class index nor a name; leave it out for all classes")
     where = Path(str(cfg.run))

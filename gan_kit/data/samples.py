@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Samples", "load_samples"]
 
 
-class Samples:
+class Samples(Protocol):
     """Pictures of one size, uint8 (C, H, W), read when they are wanted.
 
     fingerprint: SHA-256 of what the batches hold, by the files' bytes and what is done to them
@@ -32,11 +32,11 @@ class Samples:
     shape: tuple[int, int, int]
     fingerprint: str
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    def __len__(self) -> int: ...
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
-        raise NotImplementedError
+        """-> (at most batch_size, C, H, W) uint8 each"""
+        ...
 
 
 def load_samples(path: Path | str, size: int | None = None, channels: int | None = None) -> Samples:
@@ -60,7 +60,7 @@ class _AsIs(Transform):
         return image
 
 
-class _Files(Samples):
+class _Files:
     def __init__(self, root: Path, size: int | None, channels: int | None):
         self.root = root
         self.files = scan(root, labels=False).files
@@ -89,7 +89,7 @@ class _Files(Samples):
             width, height = next(iter(found), (0, 0))
         else:
             width = height = size
-        self.shape = (channels, height, width)
+        self.shape: tuple[int, int, int] = (channels, height, width)
         self.decode = partial(
             decoded, channels=channels, transform=Resize(size) if size else _AsIs(), max_pixels=89_478_485
         )
@@ -112,7 +112,7 @@ class _Files(Samples):
             yield np.stack(good)
 
 
-class _Array(Samples):
+class _Array:
     def __init__(self, path: Path, size: int | None, channels: int | None):
         self.x = _pictures_of(path)
         if channels == 3 and self.x.shape[1] == 1:
@@ -121,7 +121,7 @@ class _Array(Samples):
             raise UserError(f"{path} holds pictures of {self.x.shape[1]} channels, not {channels}")
         if size is not None and self.x.shape[2:] != (size, size):
             self.x = Resize(size).arrays(self.x)
-        self.shape = tuple(self.x.shape[1:])
+        self.shape: tuple[int, int, int] = tuple(self.x.shape[1:])
         self.fingerprint = hashlib.sha256(repr(self.shape).encode() + np.ascontiguousarray(self.x).data).hexdigest()
 
     def __len__(self) -> int:

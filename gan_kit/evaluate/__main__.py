@@ -54,8 +54,6 @@ def main() -> None:
 
 def evaluate(cfg: Any) -> Path:
     """Score what `cfg` names, print the table; -> the folder of scores.json and the pictures."""
-    import math
-
     import torch
 
     build = _door.Builder(cfg)
@@ -63,8 +61,7 @@ def evaluate(cfg: Any) -> Path:
         build.whole(key, least)
     for key in ("image_size", "threads"):
         build.whole(key, 1, optional=True)
-    if not isinstance(cfg.psi, int | float) or isinstance(cfg.psi, bool) or not 0 <= cfg.psi < math.inf:
-        raise UserError(f"psi={cfg.psi} is not a number from 0 on; psi=0.7, say")
+    build.truncation("psi")
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     if cfg.compare:

@@ -164,6 +164,8 @@ class GAN(L.LightningModule):
             y = None if batch.y is None else batch.y[start:stop]
             share = (stop - start) / len(batch.x)
             self.manual_backward(loss_of(batch.x[start:stop], y, noise.part(start, stop)) * share)
+        if self.world_size > 1:
+            self.trainer.strategy.average_gradients(p for group in opt.param_groups for p in group["params"])
         if clip is not None:
             torch.nn.utils.clip_grad_norm_([p for group in opt.param_groups for p in group["params"]], clip)
         opt.step()
@@ -251,6 +253,11 @@ class GAN(L.LightningModule):
         if self.trainer.precision == "16-mixed":
             raise UserError(
                 "precision 16-mixed shares one loss scaler between both optimisers; use bf16-mixed or 32-true"
+            )
+        strategy = self.trainer.strategy
+        if self.world_size > 1 and not hasattr(strategy, "average_gradients"):
+            raise UserError(
+                f"{type(strategy).__name__} does not average the gradients of two optimisers; use strategy=gan_ddp"
             )
 
     def on_train_start(self) -> None:

@@ -143,7 +143,7 @@ def _pictures_of(path: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is no .npz that can be read ({error}); is it whole?") from error
     if {"mu", "sigma"} <= ranks.keys():
-        raise UserError(f"{path} holds statistics (mu, sigma), not pictures: give the pictures they were made of")
+        raise UserError(f"{path} holds statistics (mu, sigma), not pictures: they can only be given as real=")
     pictures = {name: x for name, x in ranks.items() if x.ndim == 4}
     if len(pictures) != 1:
         have = ", ".join(f"{name} {x.shape}" for name, x in ranks.items())

@@ -21,8 +21,11 @@ Score generated samples: how near to real ones, how varied, how many are copies.
   python -m gan_kit.evaluate [run=RUN] [key=value ...]
   python -m gan_kit.evaluate real=DIR fake=DIR [key=value ...]     any tool's pictures; .npz files too
   python -m gan_kit.evaluate compare=[RUN,RUN]                     scores side by side, if their protocols agree
+  python -m gan_kit.evaluate real=DIR statistics=FILE.npz          keep mean and covariance (mu, sigma) of its features,
+                                                                   to be given as real=FILE.npz: the distance only
 
   run=runs           a run (runs/NAME/TIME), or a folder of runs: the newest is taken
+  floor=null         more real pictures, scored beside fake= (a run takes those of its data)
   metrics=null       of {metrics}; null: all that apply
   extractor=auto     {extractors}
   num_samples=10000  generated samples
@@ -69,6 +72,10 @@ def evaluate(cfg: Any) -> Path:
     metrics = _metrics(cfg.metrics)
     if cfg.fake is not None and cfg.run is not None:
         raise UserError("give run= or fake=, not both: one of them is scored")
+    if cfg.statistics is not None:
+        if cfg.real is None or cfg.fake is not None or cfg.run is not None:
+            raise UserError("statistics= keeps those of real=DIR, and goes with nothing else")
+        return _keep_statistics(cfg, build)
     if cfg.fake is not None:
         if cfg.real is None:
             raise UserError("fake= needs real=: two folders of pictures, or .npz files, are scored against each other")
@@ -205,44 +212,85 @@ def _draw(gan: Any, data: Any, sets: Any, labels: list[int] | None, cfg: Any, ou
 
 
 def _score_folders(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Path:
+    import gan_kit.evaluate.moments as moments
     from gan_kit.data import load_samples
     from gan_kit.evaluate import suite
-    from gan_kit.evaluate.sets import data_features
+    from gan_kit.files import sha256_of
 
-    real, fake = (load_samples(str(path), cfg.image_size, cfg.channels) for path in (cfg.real, cfg.fake))
-    if real.shape != fake.shape:
+    real_path, home = Path(str(cfg.real)), Path(str(cfg.fake))
+    known = moments.load_moments(real_path) if moments.holds_moments(real_path) else None
+    if known and metrics not in (None, ["fd"]):
+        raise UserError(f"{real_path} holds mean and covariance only: of metrics= that gives fd")
+    fake = load_samples(home, cfg.image_size, cfg.channels)
+    real = None if known else load_samples(real_path, cfg.image_size, cfg.channels)
+    if real is not None and real.shape != fake.shape:
         cure = "channels=3 (or 1)" if real.shape[1:] == fake.shape[1:] else f"image_size={min(real.shape[1:])}"
         raise UserError(
-            f"{cfg.real} holds pictures of shape {real.shape}, {cfg.fake} of {fake.shape}; their scores would measure "
+            f"{real_path} holds pictures of shape {real.shape}, {home} of {fake.shape}; their scores would measure "
             f"the difference: give {cure} to make them alike"
         )
     extractor = _extractor(build, None, str(cfg.device))
-    print(f"real       {cfg.real}  ({len(real):,} pictures of {real.shape})")
-    print(f"fake       {cfg.fake}  ({len(fake):,})")
-    print(f"extractor  {_described(extractor)}", flush=True)
-
-    def features(samples: Any, label: str, keep: bool) -> FeatureSet:
-        import torch
-
-        def batches() -> Any:
-            return (torch.from_numpy(x.copy()) for x in samples.batches(cfg.batch_size))
-
-        return data_features(extractor, samples.fingerprint, len(samples), batches, None, label, True, keep)
-
-    sets = suite.Sets(features(real, "real", True), features(fake, "fake", False), name=extractor.name)
+    what = f"{len(real):,} pictures of {real.shape}" if real is not None else "mean and covariance of features"
+    print(f"real       {real_path}  ({what})")
+    _announce("fake", home, fake, extractor)
+    of_fake = _features(extractor, fake, cfg.batch_size, "fake", keep=False)
     protocol = {
         "extractor": extractor.protocol,
-        "real": {"data": real.fingerprint},
+        "real": {"data": real.fingerprint} if real is not None else {"statistics": sha256_of(real_path)},
         "image_size": cfg.image_size,
-        "shape": list(real.shape),
+        "shape": list(fake.shape),
         "rounding": "uint8",
     }
-    result = suite.evaluate(sets, metrics, None, protocol, {"fake": str(cfg.fake), "data": fake.fingerprint})
-    home = Path(str(cfg.fake))
+    subject = {"fake": str(home), "data": fake.fingerprint}
+    if real is None:
+        assert known is not None
+        score = moments.score(known, of_fake, extractor.name)
+        result = suite.Evaluation([score], protocol | {"n_fake": len(fake), "n_real": None}, subject)
+    else:
+        again = None
+        if cfg.floor is not None:
+            more = load_samples(str(cfg.floor), cfg.image_size, cfg.channels)
+            if more.fingerprint == real.fingerprint:
+                raise UserError(f"floor={cfg.floor} is the reference itself: give real pictures that are not in it")
+            again = _features(extractor, more, cfg.batch_size, "floor", keep=True).some(len(fake))
+        sets = suite.Sets(_features(extractor, real, cfg.batch_size, "real", keep=True), of_fake, name=extractor.name)
+        result = suite.evaluate(sets, metrics, again, protocol, subject)
     out = Path(str(cfg.out)) if cfg.out else home.with_name(f"{home.stem}_evaluation") / extractor.name
     result.save(out / "scores.json")
     _print(result, out, [])
     return out
+
+
+def _keep_statistics(cfg: Any, build: _door.Builder) -> Path:
+    from gan_kit.data import load_samples
+    from gan_kit.evaluate.moments import save_moments
+
+    path = Path(str(cfg.statistics)).with_suffix(".npz")
+    real = load_samples(str(cfg.real), cfg.image_size, cfg.channels)
+    extractor = _extractor(build, None, str(cfg.device))
+    _announce("real", Path(str(cfg.real)), real, extractor)
+    found = _features(extractor, real, cfg.batch_size, "real", keep=True)
+    if len(found) < 2:
+        raise UserError(f"{cfg.real} holds {len(found)} picture: no covariance can be had of fewer than 2")
+    save_moments(path, found.features)
+    print(f"statistics {path}  ({found.features.shape[1]} features of {len(found):,} pictures)")
+    return path
+
+
+def _announce(side: str, path: Path, samples: Any, extractor: Extractor) -> None:
+    print(f"{side:<10} {path}  ({len(samples):,} pictures of {samples.shape})")
+    print(f"extractor  {_described(extractor)}", flush=True)
+
+
+def _features(extractor: Extractor, samples: Any, batch_size: int, label: str, keep: bool) -> FeatureSet:
+    from gan_kit.evaluate.sets import data_features
+
+    def batches() -> Any:
+        import torch
+
+        return (torch.from_numpy(x.copy()) for x in samples.batches(batch_size))
+
+    return data_features(extractor, samples.fingerprint, len(samples), batches, None, label, True, keep)
 
 
 # ---- side by side -------------------------------------------------------------------------------------------------
@@ -284,7 +332,8 @@ def _print(result: Evaluation, out: Path, pictures: list[Path]) -> None:
     from gan_kit.evaluate import suite
 
     p = result.protocol
-    print(f"\n{p['n_fake']:,} generated samples against {p['n_real']:,} real ones\n")
+    against = f"{p['n_real']:,} real ones" if p["n_real"] else "the statistics of real ones"
+    print(f"\n{p['n_fake']:,} generated samples against {against}\n")
     print(suite.table(result))
     for name, why in result.skipped.items():
         print(f"not scored: {name} ({why})")

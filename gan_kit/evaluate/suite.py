@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,18 @@ from gan_kit.evaluate.sets import FeatureSet
 from gan_kit.files import write_whole
 from gan_kit.types import UserError
 
-__all__ = ["METRICS", "Evaluation", "Score", "Sets", "differences", "evaluate", "frechet_name", "side_by_side", "table"]
+__all__ = [
+    "METRICS",
+    "Evaluation",
+    "Score",
+    "Sets",
+    "differences",
+    "evaluate",
+    "frechet_name",
+    "jackknife",
+    "side_by_side",
+    "table",
+]
 
 LOWER, HIGHER = "lower", "higher"
 
@@ -167,19 +179,55 @@ def modes(s: Sets) -> list[Score]:
 def classes(s: Sets) -> list[Score]:
     if s.fake.labels is None or s.real.labels is None:
         raise NotApplicable("scores per class need a class-conditional generator and labelled data")
-    distances = functional.class_frechet_distances(s.real.features, s.real.labels, s.fake.features, s.fake.labels)
-    by_class = {_class(s, k): v for k, v in distances.items()}
-    varied = functional.intra_class_diversity(s.fake.features, s.fake.labels, s.real.features, s.real.labels)
-    spread = {_class(s, k): v for k, v in varied.per_class.items()}
-    mean = sum(by_class.values()) / len(by_class)
+    x, y = s.real.features, s.real.labels
+
+    def distances(fake: FeatureSet) -> dict[int, float]:
+        assert fake.labels is not None
+        return functional.class_frechet_distances(x, y, fake.features, fake.labels)
+
+    def diversity(fake: FeatureSet) -> functional.Diversity:
+        assert fake.labels is not None
+        return functional.intra_class_diversity(fake.features, fake.labels, x, y)
+
+    def mean_distance(fake: FeatureSet) -> float:
+        return statistics.fmean(distances(fake).values())
+
+    by_class = {_class(s, k): v for k, v in distances(s.fake).items()}
+    spread = {_class(s, k): v for k, v in diversity(s.fake).per_class.items()}
+    error, error_of_spread = jackknife(mean_distance, s.fake), jackknife(lambda fake: diversity(fake).mean, s.fake)
+    name = f"{frechet_name(s.name)}-per-class"
+    mean = statistics.fmean(by_class.values())
     return [
-        Score(f"{frechet_name(s.name)}-per-class", mean, None, LOWER, note=_worst(by_class, max), detail=by_class),
-        Score("diversity", varied.mean, None, HIGHER, note=_worst(spread, min), detail=spread),
+        Score(name, mean, error, LOWER, note=_worst(by_class, max), detail=by_class),
+        Score(
+            "diversity",
+            statistics.fmean(spread.values()),
+            error_of_spread,
+            HIGHER,
+            note=_worst(spread, min),
+            detail=spread,
+        ),
     ]
 
 
 def vendi(s: Sets) -> list[Score]:
-    return [Score("vendi", functional.vendi_score(s.fake.some(2000).features), None, HIGHER)]
+    def score(fake: FeatureSet) -> float:
+        return functional.vendi_score(fake.features)
+
+    some = s.fake.some(2000)
+    return [Score("vendi", score(some), jackknife(score, some), HIGHER)]
+
+
+def jackknife(statistic: Callable[[FeatureSet], float], fake: FeatureSet, groups: int = 10) -> float | None:
+    """Standard error by leaving out one group of samples at a time (Efron & Stein 1981); None for too few of them."""
+    if len(fake) < 20 * groups:
+        return None
+    keep = torch.ones(groups, len(fake), dtype=torch.bool)
+    order = torch.randperm(len(fake), generator=torch.Generator().manual_seed(0))
+    for i, part in enumerate(order.tensor_split(groups)):
+        keep[i, part] = False
+    left = [statistic(fake.rows(rows)) for rows in keep]
+    return ((groups - 1) * statistics.pvariance(left)) ** 0.5
 
 
 METRICS: dict[str, Callable[[Sets], list[Score]]] = {

@@ -102,6 +102,41 @@ def test_two_folders_of_any_tools_pictures(home: Path, env: dict[str, str | None
     assert x == pytest.approx(y, rel=1e-9)
 
 
+def test_a_third_folder_tells_what_real_pictures_score(home: Path, env: dict[str, str | None]):
+    real, fake, more = folder(home / "r", 1, 60), folder(home / "f", 2, 40, mode="L"), folder(home / "m", 3, 50)
+    given = ["extractor=random", "metrics=[fd]", "channels=3", f"real={real}", f"fake={fake}"]
+    evaluate(home, env, *given, f"floor={more}", f"out={home / 'floored'}")
+    (score,) = json.loads((home / "floored" / "scores.json").read_text())["scores"]
+    assert 0 < score["floor"] < score["value"]
+    assert "floor=" in evaluate(home, env, *given, f"floor={real}", fails=True)
+
+
+def test_statistics_stand_for_the_pictures_they_are_of(home: Path, env: dict[str, str | None]):
+    a, b = folder(home / "sa", 1), folder(home / "sb", 2)
+    given = ["extractor=random", "metrics=[fd]", f"fake={b}"]
+    evaluate(home, env, "extractor=random", f"real={a}", f"statistics={home / 'a.npz'}")
+    assert set(np.load(home / "a.npz")) == {"mu", "sigma"}
+    said = evaluate(home, env, *given, f"real={home / 'a.npz'}", f"out={home / 'by_moments'}")
+    assert "fd-random" in said
+    evaluate(home, env, *given, f"real={a}", f"out={home / 'by_pictures'}")
+    by = [json.loads((home / n / "scores.json").read_text())["scores"][0] for n in ("by_moments", "by_pictures")]
+    assert by[0]["value"] == pytest.approx(by[1]["value"], rel=1e-6)
+    said = evaluate(home, env, *given[:1], given[2], f"real={home / 'a.npz'}", "metrics=[prdc]", fails=True)
+    assert "mean and covariance only" in said
+    assert "another extractor" in evaluate(
+        home, env, "extractor=random", "extractor.dims=8", f"fake={b}", f"real={home / 'a.npz'}", fails=True
+    )
+    for name, arrays in {
+        "skew": {"mu": np.zeros(2), "sigma": np.array([[1.0, 0.5], [0.0, 1.0]])},
+        "nan": {"mu": np.zeros(2), "sigma": np.full((2, 2), np.nan)},
+        "flat": {"mu": np.zeros(2), "sigma": np.zeros(2)},
+    }.items():
+        np.savez(home / f"{name}.npz", **arrays)
+        assert f"{name}.npz" in evaluate(home, env, *given, f"real={home / name}.npz", fails=True)
+    (home / "cut.npz").write_bytes((home / "a.npz").read_bytes()[:-300])
+    assert "cut.npz" in evaluate(home, env, *given, f"real={home / 'cut.npz'}", fails=True)
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [

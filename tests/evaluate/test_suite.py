@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,19 @@ def test_everything_that_applies_is_scored_beside_its_floor(sets: Sets):
     assert abs(fd.value - fd.floor) < 10 * fd.stderr  # as good as real: what was drawn is real
     assert found["modes"].value == 4
     assert found["class_accuracy"].value > 0.95
+
+
+@pytest.mark.parametrize(
+    "metric, name", [("classes", "pixels-per-class"), ("classes", "diversity"), ("vendi", "vendi")]
+)
+def test_errors_foretell_the_spread_over_draws(sets: Sets, metric: str, name: str):
+    scores = []
+    for seed in range(20):
+        found = evaluate(Sets(labelled(2000, 2), labelled(600, 100 + seed)), [metric]).scores
+        scores += [s for s in found if s.metric.endswith(name)]
+    assert len(scores) == 20
+    spread = statistics.stdev(s.value for s in scores)
+    assert statistics.fmean(s.stderr or 0 for s in scores) == pytest.approx(spread, rel=0.5)
 
 
 def test_what_can_not_be_had_is_told_and_refused_when_named(sets: Sets):

@@ -1,0 +1,151 @@
+"""Prepared data sets: memory-mapped shards with checksums, opened in milliseconds whatever their size."""
+
+from __future__ import annotations
+
+import bisect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_kit.data.arrays import Arrays
+from gan_kit.files import sha256_of
+from gan_kit.types import UserError
+
+__all__ = ["INDEX", "Packed", "Shards", "verify"]
+
+INDEX = "dataset.json"
+FORMAT = 1
+
+
+class Shards:
+    """Arrays of one row shape end to end, as far as reading goes: len, shape, dtype, and rows by slice or indices."""
+
+    def __init__(self, parts: list[np.ndarray]):
+        self.parts = parts
+        self.starts = [0]
+        for part in parts:
+            self.starts.append(self.starts[-1] + len(part))
+        self.shape = (self.starts[-1], *parts[0].shape[1:])
+        self.dtype = parts[0].dtype
+        self.ndim = parts[0].ndim
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for part in self.parts:
+            yield from part
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """One row, a slice, or an array of row numbers or of booleans -> a copy of these rows."""
+        if isinstance(rows, int | np.integer):
+            row = range(len(self))[rows]
+            part = bisect.bisect_right(self.starts, row) - 1
+            return self.parts[part][row - self.starts[part]]
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)
+        rows = np.where(rows < 0, rows + len(self), rows)
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
+            raise IndexError(f"rows from {rows.min()} to {rows.max()} of {len(self)}")
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        which = np.searchsorted(self.starts, rows, side="right") - 1
+        for part in np.unique(which):
+            here = which == part
+            out[here] = self.parts[part][rows[here] - self.starts[part]]
+        return out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        whole = np.concatenate(self.parts)
+        return whole if dtype is None else whole.astype(dtype)
+
+
+class Packed:
+    """A data set that `python -m gan_kit.prepare` has made.
+
+    root: the folder with dataset.json
+
+    Raises UserError where it is not one, not finished, or not whole.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root).expanduser()
+        self.index = read_index(self.root)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(split for split, count in self.index["counts"].items() if count)
+
+    def load(self, split: str) -> Arrays:
+        """-> x (N, C, H, W) uint8 or (N, C, T) int16, mapped from the disk; y (N,) int64, or None without labels"""
+        counts = self.index["counts"]
+        if not counts.get(split):
+            have = ", ".join(f"{name} ({count:,})" for name, count in counts.items() if count)
+            raise UserError(
+                f"{self.root} holds no {split} split: it has {have}; prepare it with {split}_fraction=0.05, say"
+            )
+        shape = tuple(self.index["shape"])
+        parts = []
+        for shard in self.index["shards"][split]:
+            path = self.root / shard["file"]
+            try:
+                part = np.load(path, mmap_mode="r")
+            except (OSError, ValueError, EOFError) as error:
+                raise UserError(f"{path} can't be read ({error}): {_cure(self.root)}") from error
+            if part.shape != (shard["rows"], *shape) or part.dtype != self.index["dtype"]:
+                raise UserError(
+                    f"{path} holds {part.shape} of {part.dtype}, the index says "
+                    f"{(shard['rows'], *shape)} of {self.index['dtype']}: {_cure(self.root)}"
+                )
+            parts.append(part)
+        y = None
+        if self.index["class_names"]:
+            y = np.load(self.root / f"{split}-labels.npy")
+            if len(y) != counts[split]:
+                raise UserError(f"{self.root}: {len(y)} labels of {counts[split]} samples: {_cure(self.root)}")
+        x: Any = parts[0] if len(parts) == 1 else Shards(parts)
+        return Arrays(x, y, tuple(self.index["class_names"]), sha256=f"{self.index['sha256']}/{split}")
+
+
+def read_index(root: Path) -> dict[str, Any]:
+    path = root / INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        hint = (
+            "preparing it was interrupted: run the same command again"
+            if (root / ".preparing").is_dir()
+            else ("make one with python -m gan_kit.prepare source=… out=…")
+        )
+        raise UserError(f"{root} is no prepared data set (it has no {INDEX}); {hint}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read ({error}): {_cure(root)}") from error
+    if index.get("format") != FORMAT:
+        raise UserError(f"{path} is of format {index.get('format')}, this gan_kit reads {FORMAT}: prepare it anew")
+    return index
+
+
+def verify(root: str | Path, progress: bool = True) -> list[str]:
+    """Compare every file of a data set with its checksum; -> what is wrong, one line each."""
+    from tqdm import tqdm
+
+    root = Path(root)
+    index = read_index(root)
+    files = [file for shards in index["shards"].values() for file in shards] + index.get("files", [])
+    wrong = []
+    for file in tqdm(files, desc="verifying", unit="file", disable=None if progress else True):
+        path = root / file["file"]
+        if not path.is_file():
+            wrong.append(f"{file['file']} is missing")
+        elif sha256_of(path) != file["sha256"]:
+            wrong.append(f"{file['file']} is not what was written")
+    return wrong
+
+
+def _cure(root: Path) -> str:
+    return f"python -m gan_kit.prepare verify={root} tells which files are damaged; prepare it anew"

@@ -1,0 +1,238 @@
+"""Pictures of all kinds -> samples of one shape, with what there is to know about each."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gan_kit.data.prepare import image_duplicates
+from gan_kit.data.prepare.image_decode import MAX_PIXELS, MODES, frame_count, loaded, opened, readable_kinds, upright
+from gan_kit.data.prepare.types import Domain, Found, Item, Near, Unusable
+from gan_kit.data.transforms import Resize, Transform, to_chw
+from gan_kit.types import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Images"]
+
+ALPHAS = ("white", "black", "grey", "refuse")
+LOSSLESS = frozenset({"bmp", "gif", "png", "ppm", "psd", "qoi", "sgi", "sun", "tga", "tiff"})
+THUMBNAIL = 64  # the least side, where there are so many pixels, on which flags are decided
+
+# Grey levels of 255, of a thumbnail
+FLAT = 5.0  # deviation
+DARK = 60  # 99 of 100 pixels are darker
+BRIGHT = 215  # 99 of 100 pixels are brighter
+LOW_CONTRAST = 50  # from the 1st to the 99th percentile
+BLURRED = 0.2  # of sharpness, which is 0 for slopes and 2/3 for edges between flat parts
+
+
+class Images(Domain):
+    """Pictures as (channels, size, size) uint8.
+
+    transform: gives every picture one size
+    channels: 3 (RGB), 1 (grey), 4 (RGB and alpha kept)
+    alpha: what transparent parts are laid on, "white", "black" or "grey"; "refuse" leaves out pictures with such parts
+    frames: of animations and TIFF pages the "first" or "all"
+    max_pixels: larger pictures are refused before they are decoded
+    min_size: pictures whose shorter side has fewer pixels are refused
+    max_aspect: pictures are refused whose longer side is more times the shorter; None takes all
+    crops: whether `near` searches for pictures that show a part of another, its longest part for large sets
+    """
+
+    name = "image"
+    version = 1
+
+    def __init__(
+        self,
+        transform: Transform,
+        channels: int = 3,
+        alpha: str = "white",
+        frames: str = "first",
+        max_pixels: int = MAX_PIXELS,
+        min_size: int = 1,
+        max_aspect: float | None = None,
+        crops: bool = True,
+    ) -> None:
+        if not isinstance(transform, Transform):
+            raise UserError(f"transform={transform!r}; give pictures one size, by Resize(size=64)")
+        if channels not in MODES:
+            raise UserError(f"channels={channels!r}; set it to 1 (grey), 3 (RGB) or 4 (with alpha)")
+        if alpha not in ALPHAS:
+            raise UserError(f"no alpha={alpha!r}; have {', '.join(ALPHAS)}")
+        if frames not in ("first", "all"):
+            raise UserError(f"no frames={frames!r}; have first, all")
+        if max_pixels < 1:
+            raise UserError(f"max_pixels={max_pixels}; set it to 1 or more")
+        if min_size < 1:
+            raise UserError(f"min_size={min_size}; set it to 1 pixel or more")
+        if max_aspect is not None and not max_aspect >= 1:
+            raise UserError(f"max_aspect={max_aspect}; set it to 1 or more, or null to take all")
+        self.transform, self.channels, self.alpha, self.frames = transform, channels, alpha, frames
+        self.max_pixels, self.min_size, self.max_aspect, self.crops = max_pixels, min_size, max_aspect, crops
+        self.kinds = readable_kinds()
+
+    def __repr__(self) -> str:
+        import PIL
+
+        return (
+            f"Images({self.transform.fingerprint}, channels={self.channels}, alpha={self.alpha!r}, "
+            f"frames={self.frames!r}, max_pixels={self.max_pixels}, min_size={self.min_size}, "
+            f"max_aspect={self.max_aspect}, crops={self.crops}, pillow={PIL.__version__!r})"
+        )
+
+    def items(self, data: bytes, found: Found) -> Iterator[Item]:
+        with opened(data, found.kind, self.max_pixels) as image:
+            self._check_shape(*image.size)
+            count = frame_count(image)
+            for frame in range(count if self.frames == "all" else 1):
+                if frame and _is_stamp(image, frame):
+                    continue
+                yield self._item(loaded(image, frame, self.max_pixels), frame, count, found, len(data))
+
+    def _check_shape(self, width: int, height: int) -> None:
+        short, long = sorted((width, height))
+        if short < self.min_size:
+            raise Unusable(f"{width}x{height} is under min_size={self.min_size}")
+        if self.max_aspect is not None and long > self.max_aspect * short:
+            raise Unusable(f"{width}x{height} is longer than max_aspect={self.max_aspect}")
+
+    def _item(self, image: Image, frame: int, count: int, found: Found, num_bytes: int) -> Item:
+        mode = image.mode
+        image, actions = upright(image, self.channels, self.alpha)
+        if count > 1 and self.frames == "first":
+            actions.append("first frame only")
+        try:
+            x = np.ascontiguousarray(to_chw(self.transform(image)))
+        except UserError as e:  # the transform's settings are wrong for it, not the file
+            raise UserError(f"{found.name}: {e}") from e
+        pixels = np.asarray(image)
+        digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\0".encode())
+        digest.update(pixels.data)
+
+        small = _thumbnail(image)
+        signature = image_duplicates.signature(small)
+        facts: dict[str, Any] = {
+            "width": image.width, "height": image.height, "mode": mode, "format": found.kind, "frames": count,
+        }  # fmt: skip
+        seen = _seen(small, signature)
+        flags = _flags(seen)
+        if int(x.max()) - int(x.min()) <= 2 or (np.ptp(x, axis=(1, 2)) <= 2).all():
+            flags = ["blank"]
+        if self._enlarged(image):
+            flags.append("small")
+        return Item(
+            x=x,
+            sha256=digest.digest(),
+            signature=signature,
+            quality=_quality(image, found.kind, num_bytes / count, signature, seen["sharpness"]),
+            part=f"frame {frame + 1}" if count > 1 and self.frames == "all" else "",
+            facts=facts | seen,
+            actions=tuple(actions),
+            flags=tuple(flags),
+        )
+
+    def _enlarged(self, image: Image) -> bool:
+        side = max(image.size) if getattr(self.transform, "fit", "") == "pad" else min(image.size)
+        return isinstance(self.transform, Resize) and side < self.transform.size
+
+    def near(self, signatures: np.ndarray, progress: bool = False) -> Near:
+        return image_duplicates.near(signatures, progress, self.crops)
+
+    def sheet(self, rows: list[np.ndarray], columns: int) -> bytes:
+        """Pictures side by side as they are; small ones are enlarged by whole pixels to 64 or more."""
+        from PIL import Image as pil
+
+        if not rows:
+            raise ValueError("no pictures to show")
+        _, h, w = rows[0].shape
+        factor = max(1, -(-64 // max(h, w)))
+        columns = min(columns, len(rows))
+        lines = -(-len(rows) // columns)
+        sheet = pil.new("RGB", (columns * (w * factor + 2) + 2, lines * (h * factor + 2) + 2), "white")
+        for i, x in enumerate(rows):
+            picture = pil.fromarray(np.ascontiguousarray(x[0] if len(x) == 1 else x.transpose(1, 2, 0)))
+            picture = picture.resize((w * factor, h * factor), pil.Resampling.NEAREST)
+            at = (2 + i % columns * (w * factor + 2), 2 + i // columns * (h * factor + 2))
+            sheet.paste(picture, at, picture if picture.mode == "RGBA" else None)
+        out = io.BytesIO()
+        sheet.save(out, "PNG")
+        return out.getvalue()
+
+
+def _thumbnail(image: Image) -> Image:
+    """The whole picture by whole pixels, its sides THUMBNAIL to twice that where it has so many; alpha on white"""
+    from PIL import Image as pil
+
+    shrink = (max(1, image.width // THUMBNAIL), max(1, image.height // THUMBNAIL))
+    if shrink != (1, 1):
+        image = image.reduce(shrink)
+    if image.mode == "RGBA":
+        image = pil.alpha_composite(pil.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image
+
+
+def _seen(small: Image, signature: np.ndarray) -> dict[str, float]:
+    """The numbers behind the flags, of the luma thumbnail."""
+    luma = np.sort(signature[: image_duplicates.LUMA])
+    tail = len(luma) // 100
+    grey = np.asarray(small if small.mode == "L" else small.convert("L"), np.int16)
+    return {
+        "luma_mean": round(float(luma.mean()), 1),
+        "luma_std": round(float(luma.std()), 1),
+        "luma_low": int(luma[tail]),
+        "luma_high": int(luma[-1 - tail]),
+        "sharpness": round(_sharpness(grey), 3),
+    }
+
+
+def _sharpness(grey: np.ndarray) -> float:
+    """(H, W) -> 0 for slopes, 2/3 for edges between flat parts, 1 for white noise, whatever the contrast.
+
+    From the ratio of squared differences over two pixels and over one: 4 on a slope, 2 on a clean edge, 1 in noise.
+    """
+    if min(grey.shape) < 4:
+        return 1.0
+    one = two = 0.0
+    for g in (grey, grey.T):
+        a, b = g[1:] - g[:-1], g[2:] - g[:-2]
+        one += float(np.square(a, dtype=np.float32).sum()) * b.size / a.size
+        two += float(np.square(b, dtype=np.float32).sum())
+    return min(1.0, max(0.0, (4 - two / one) / 3)) if one else 1.0
+
+
+def _flags(seen: dict[str, float]) -> list[str]:
+    if seen["luma_std"] < FLAT:
+        return ["flat"]
+    spread = seen["luma_high"] - seen["luma_low"]
+    flags = {
+        "dark": seen["luma_high"] < DARK,
+        "bright": seen["luma_low"] > BRIGHT,
+        "low_contrast": spread < LOW_CONTRAST,
+        "blurred": seen["sharpness"] < BLURRED,
+    }
+    return [name for name, set_ in flags.items() if set_]
+
+
+def _quality(image: Image, kind: str, num_bytes: float, signature: np.ndarray, sharpness: float) -> float:
+    """More pixels first, then colour, then a lossless file or more bytes a pixel, then sharpness."""
+    pixels = image.width * image.height
+    colour = np.abs(signature[image_duplicates.LUMA :].astype(np.int16) - 128).mean() > 2
+    kept = 1.0 if kind in LOSSLESS else min(0.99, num_bytes / pixels / 3)
+    return pixels + colour / 2 + round(kept * 128) / 512 + sharpness / 1024
+
+
+def _is_stamp(image: Image, frame: int) -> bool:
+    """Whether a TIFF's page is a smaller version of another (tag 254, bit 0)."""
+    if image.format != "TIFF":
+        return False
+    try:
+        image.seek(frame)
+        return bool(int(image.tag_v2.get(254, 0)) & 1)  # type: ignore[attr-defined]
+    except Exception:  # decoding will tell
+        return False

@@ -93,10 +93,14 @@ def prepare(cfg: Any) -> None:
     )
     limits = Limits(float(cfg.timeout_seconds), cfg.max_bytes)
     dry = bool(cfg.dry_run)
-    done = prepare(
-        str(cfg.source), str(cfg.out), domain, settings, limits, workers=cfg.workers, overwrite=bool(cfg.overwrite),
-        dry_run=dry,
-    )  # fmt: skip
+    try:
+        done = prepare(
+            str(cfg.source), str(cfg.out), domain, settings, limits, workers=cfg.workers,
+            overwrite=bool(cfg.overwrite), dry_run=dry,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again, and it goes on where it stopped", file=sys.stderr)
+        raise SystemExit(130) from None
     counts = ", ".join(f"{name} {count:,}" for name, count in done.counts.items())
     if done.already:
         print(f"{done.out} is this data set already: {counts}")
@@ -105,6 +109,8 @@ def prepare(cfg: Any) -> None:
         print(f"  {name}: {reason}")
     if len(done.broken) > 10:
         print(f"  and {len(done.broken) - 10:,} more")
+    for note in done.notes:
+        print(f"  note: {note}")
     width = max(len(what) for what in done.outcomes)
     for what, count in done.outcomes.items():
         if count:

@@ -55,11 +55,12 @@ class ArrayDataModule(LightningDataModule):
     def arrays(self, split: str) -> Arrays:
         """All of one split ("train", "val" or "test"), loaded once; y is None with labels=False.
 
-        Raises UserError for "val" where nothing is held out.
+        A source's own val split is taken before one is cut from train. Raises UserError for "val" where there is none.
         """
         if split not in self._arrays:
-            if split == "test" or not self.val_fraction:
-                if split == "val":
+            has_val = "val" in getattr(self.source, "splits", ())
+            if split == "test" or has_val or not self.val_fraction:
+                if split == "val" and not has_val:
                     raise UserError("no validation split is held out; set data.val_fraction=0.1, say")
                 self._arrays[split] = self._loaded(split)
             else:
@@ -70,7 +71,7 @@ class ArrayDataModule(LightningDataModule):
 
     def _loaded(self, split: str) -> Arrays:
         arrays = self.source.load(split)
-        return arrays if self.labels else Arrays(arrays.x)
+        return arrays if self.labels else Arrays(arrays.x, sha256=arrays.sha256 and f"{arrays.sha256}/unlabelled")
 
     def _cut(self, whole: Arrays) -> tuple[Arrays, Arrays]:
         order = np.random.default_rng(0).permutation(len(whole.x))
@@ -135,7 +136,9 @@ class ArrayDataModule(LightningDataModule):
 
 
 def scaled(x: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 -1..1 (0 is -1 and 255 is 1, exactly); floats are in [-1, 1] already."""
+    """uint8 0..255 -> float32 -1..1 (0 is -1 and 255 is 1, exactly), int16 -> [-1, 1); floats are so already."""
+    if x.dtype == torch.int16:
+        return x.to(torch.float32).div_(32768)
     return x if x.is_floating_point() else x.to(torch.float32).div_(127.5).sub_(1)
 
 

@@ -14,10 +14,14 @@ from gan_kit.data.arrays import Arrays
 from gan_kit.files import sha256_of
 from gan_kit.types import UserError
 
-__all__ = ["INDEX", "Packed", "Shards", "verify"]
+__all__ = ["INDEX", "Damaged", "Packed", "Shards", "verify"]
 
 INDEX = "dataset.json"
 FORMAT = 1
+
+
+class Damaged(UserError):
+    """A data set's files are not what was written."""
 
 
 class Shards:
@@ -96,18 +100,21 @@ class Packed:
             try:
                 part = np.load(path, mmap_mode="r")
             except (OSError, ValueError, EOFError) as error:
-                raise UserError(f"{path} can't be read ({error}): {_cure(self.root)}") from error
+                raise Damaged(f"{path} can't be read ({error}): {_cure(self.root)}") from error
             if part.shape != (shard["rows"], *shape) or part.dtype != self.index["dtype"]:
-                raise UserError(
+                raise Damaged(
                     f"{path} holds {part.shape} of {part.dtype}, the index says "
                     f"{(shard['rows'], *shape)} of {self.index['dtype']}: {_cure(self.root)}"
                 )
             parts.append(part)
         y = None
         if self.index["class_names"]:
-            y = np.load(self.root / f"{split}-labels.npy")
+            try:
+                y = np.load(self.root / f"{split}-labels.npy")
+            except (OSError, ValueError, EOFError) as error:
+                raise Damaged(f"{self.root}: its labels can't be read ({error}): {_cure(self.root)}") from error
             if len(y) != counts[split]:
-                raise UserError(f"{self.root}: {len(y)} labels of {counts[split]} samples: {_cure(self.root)}")
+                raise Damaged(f"{self.root}: {len(y)} labels of {counts[split]} samples: {_cure(self.root)}")
         x: Any = parts[0] if len(parts) == 1 else Shards(parts)
         return Arrays(x, y, tuple(self.index["class_names"]), sha256=f"{self.index['sha256']}/{split}")
 
@@ -124,7 +131,7 @@ def read_index(root: Path) -> dict[str, Any]:
         )
         raise UserError(f"{root} is no prepared data set (it has no {INDEX}); {hint}") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read ({error}): {_cure(root)}") from error
+        raise Damaged(f"{path} can't be read ({error}): {_cure(root)}") from error
     if index.get("format") != FORMAT:
         raise UserError(f"{path} is of format {index.get('format')}, this gan_kit reads {FORMAT}: prepare it anew")
     return index

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from gan_kit.data.folder import decoded, native_channels, opened, scan
-from gan_kit.data.transforms import Resize, Transform
+from gan_kit.data.prepare.image_decode import loaded, native_channels, opened, readable_kinds, upright
+from gan_kit.data.prepare.reading import read
+from gan_kit.data.prepare.scan import scan
+from gan_kit.data.prepare.types import Found, Unusable
+from gan_kit.data.transforms import Resize, Transform, to_chw
 from gan_kit.types import UserError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+__all__ = ["Samples", "agreed_channels", "load_samples"]
 
-__all__ = ["Samples", "load_samples"]
+MOST_BYTES = 2**30  # of one file
 
 
 class Samples(Protocol):
@@ -53,63 +57,110 @@ def load_samples(path: Path | str, size: int | None = None, channels: int | None
     return _Files(path, size, channels)
 
 
-class _AsIs(Transform):
-    size = 0
-
-    def __call__(self, image: Image) -> Image:
-        return image
-
-
 class _Files:
     def __init__(self, root: Path, size: int | None, channels: int | None):
         self.root = root
-        self.files = scan(root, labels=False).files
-        if len(self.files) > 1:
-            self.files = [f for f in self.files if f.name != "grid.png"]
-        self.pool = ThreadPoolExecutor(4)
-        paths = [f.path for f in self.files]
+        listing = scan(root, readable_kinds())
+        bad = [*listing.refused]
+        self.files = [f for f in listing.files if f.name != "grid.png" or len(listing.files) == 1]
+        if not self.files:
+            raise UserError(f"no picture in {root}{_told(bad)}; give a folder of pictures")
+        if bad:
+            raise UserError(f"{root}: {len(bad)} files are no pictures that can be read{_told(bad)}; take them out")
+        kinds = Counter[int]()
+        sides: dict[tuple[int, int], str] = {}
+        count = Counter[tuple[int, int]]()
+        examples: dict[int, str] = {}
+        digest = hashlib.sha256()
+        for found, (sha256, side, native) in zip(self.files, _mapped(_header, self.files), strict=True):
+            if side is None:
+                raise UserError(f"{root / found.name} cannot be read ({native}); mend it or take it out")
+            digest.update(sha256)
+            kinds[native] += 1
+            examples.setdefault(native, found.name)
+            count[side] += 1
+            sides.setdefault(side, found.name)
         if channels is None:
-            kinds = list(self.pool.map(native_channels, paths))
-            examples = {kind: f.name for f, kind in zip(self.files, kinds, strict=True) if kind}
-            if len(examples) > 1:
+            if len(kinds) > 1:
                 raise UserError(
                     f"{root} mixes grey pictures ({examples[1]}) and colour ones ({examples[3]}); give channels=3 or 1"
                 )
-            channels = next(iter(examples), 3)
-        if size is None:
-            sides = list(self.pool.map(_size, paths))
-            found = Counter(side for side in sides if side)
-            if len(found) > 1:
-                many, few = found.most_common()[0][0], found.most_common()[-1][0]
-                odd = self.files[sides.index(few)].name
-                raise UserError(
-                    f"{root} mixes sizes: {odd} is {few[0]}x{few[1]}, most are {many[0]}x{many[1]}; "
-                    f"give image_size= to resample all to one size"
-                )
-            width, height = next(iter(found), (0, 0))
-        else:
-            width = height = size
+            (channels,) = kinds
+        if size is None and len(sides) > 1:
+            (many, _), *_, (few, _) = count.most_common()
+            raise UserError(
+                f"{root} mixes sizes: {sides[few]} is {few[0]}x{few[1]}, most are {many[0]}x{many[1]}; "
+                f"give image_size= to resample all to one size"
+            )
+        width, height = (size, size) if size else next(iter(sides))
         self.shape: tuple[int, int, int] = (channels, height, width)
-        self.decode = partial(
-            decoded, channels=channels, transform=Resize(size) if size else _AsIs(), max_pixels=89_478_485
-        )
-        digest = hashlib.sha256(repr((self.shape, size)).encode())
-        for one in self.pool.map(_hash, paths):
-            digest.update(one)
+        self.decode = partial(decoded, channels=channels, transform=Resize(size) if size else None)
+        digest.update(repr((self.shape, size)).encode())
         self.fingerprint = digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.files)
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
-        for start in range(0, len(self.files), batch_size):
-            part = self.files[start : start + batch_size]
-            good = []
-            for file, pixels in zip(part, self.pool.map(self.decode, [f.path for f in part]), strict=True):
-                if isinstance(pixels, str):
-                    raise UserError(f"{self.root / file.name} cannot be read ({pixels}); mend it or take it out")
-                good.append(pixels)
+        good = []
+        for found, pixels in zip(self.files, _mapped(self.decode, self.files), strict=True):
+            if isinstance(pixels, str):
+                raise UserError(f"{self.root / found.name} cannot be read ({pixels}); mend it or take it out")
+            good.append(pixels)
+            if len(good) == batch_size:
+                yield np.stack(good)
+                good = []
+        if good:
             yield np.stack(good)
+
+
+def decoded(found: Found, *, channels: int, transform: Transform | None) -> np.ndarray | str:
+    """-> (C, H, W) uint8, or the reason why the file gives none"""
+    try:
+        image, _ = upright(loaded(opened(read(found, MOST_BYTES), found.kind)), channels)
+        return np.ascontiguousarray(to_chw(transform(image) if transform else image))
+    except Unusable as reason:
+        return str(reason)
+
+
+def agreed_channels(root: Path) -> int:
+    """1 or 3: what all pictures below a folder are. Raises UserError where some are grey and some in colour."""
+    files = scan(root, readable_kinds()).files
+    found: dict[int, list[str]] = {}
+    for file, (_, side, native) in zip(files, _mapped(_header, files), strict=True):
+        if side is not None:
+            found.setdefault(native, []).append(file.name)
+    if len(found) > 1:
+        raise UserError(
+            f"{root} mixes {len(found[1])} grey pictures ({found[1][0]}) and {len(found[3])} colour ones "
+            f"({found[3][0]}); set data.channels=3 or data.channels=1"
+        )
+    return next(iter(found), 3)
+
+
+def _header(found: Found) -> tuple[bytes, Any, Any]:
+    """-> SHA-256 of the bytes, (width, height), channels; or None and the reason for the last two"""
+    try:
+        data = read(found, MOST_BYTES)
+        image = opened(data, found.kind)
+        return hashlib.sha256(data).digest(), image.size, native_channels(image)
+    except Unusable as reason:
+        return b"", None, str(reason)
+
+
+def _mapped(function: Callable[[Found], Any], files: list[Found]) -> Iterator[Any]:
+    """As map, over processes where it is worth starting them: decoders take turns in threads of one process."""
+    if len(files) < 500:
+        yield from map(function, files)
+        return
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(min(8, os.cpu_count() or 1), mp_context=context) as pool:
+        for start in range(0, len(files), 2048):  # what waits to be taken is bounded
+            yield from pool.map(function, files[start : start + 2048], chunksize=32)
+
+
+def _told(refused: list[tuple[str, str]]) -> str:
+    return f" ({'; '.join(f'{name}: {reason}' for name, reason in refused[:3])})" if refused else ""
 
 
 class _Array:
@@ -163,18 +214,3 @@ def _pictures_of(path: Path) -> np.ndarray:
     if low < -1.01 or high > 1.01 or low >= 0:
         raise UserError(f"{path}: floats from {low:g} to {high:g}; save uint8 0..255, or floats in [-1, 1]")
     return np.rint((np.clip(x, -1, 1) + 1) * 127.5).astype(np.uint8)
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    try:
-        with opened(path) as image:
-            return image.size
-    except Exception:  # decoding will tell the reason
-        return None
-
-
-def _hash(path: Path) -> bytes:
-    try:
-        return hashlib.sha256(path.read_bytes()).digest()
-    except OSError:
-        return b"unreadable"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ import pytest
 from PIL import Image
 
 from gan_kit.data import Folder, FolderData, PadTo, Resize
-from gan_kit.data import folder as module
+from gan_kit.data.prepare import building
 from gan_kit.types import UserError
 
 
@@ -84,17 +87,19 @@ def test_links_that_go_in_circles_end(photos: Path) -> None:
     assert len(folder(photos).load("train").x) == 20
 
 
-def name_as_splits(root: Path) -> None:
-    (root / "cat").rename(root / "train")
-    (root / "a dog").rename(root / "val")
+def test_folders_named_as_splits_are_splits(photos: Path) -> None:
+    (photos / "cat").rename(photos / "train")
+    (photos / "a dog").rename(photos / "test")
+    source = folder(photos)
+    assert [len(source.load(split).x) for split in ("train", "test")] == [10, 10]
+    assert source.load("train").y is None
 
 
 @pytest.mark.parametrize(
     "spoil, message",
     [
         (lambda root: save(root / "a.png"), r"a\.png\) beside class folders \(a dog\).*data\.labels=false"),
-        (lambda root: (root / "empty").mkdir(), "class folder empty holds no picture"),
-        (name_as_splits, "look like splits"),
+        (lambda root: (root / "empty").mkdir(), "class folder empty holds no sample.*data\\.labels=false"),
     ],
 )  # fmt: skip
 def test_unclear_layouts_are_refused(photos: Path, spoil, message: str) -> None:
@@ -106,8 +111,8 @@ def test_unclear_layouts_are_refused(photos: Path, spoil, message: str) -> None:
 def test_a_folder_without_pictures_tells_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no picture in .*set data\.root"):
         folder(tmp_path).load("train")
-    (tmp_path / "a.heic").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"it holds 1 \.heic"):
+    (tmp_path / "a.txt").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"it holds 1 \.txt"):
         folder(tmp_path).load("train")
 
 
@@ -120,12 +125,15 @@ def test_a_missing_folder_or_a_file_is_told(tmp_path: Path) -> None:
         FolderData()
 
 
-def test_files_of_unknown_kinds_are_counted_in_a_warning(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (photos / "cat" / "a.heic").write_bytes(b"x")
+def test_files_beside_pictures_are_no_matter_but_false_pictures_are(photos: Path) -> None:
     (photos / "cat" / "readme.txt").write_bytes(b"x")
-    folder(photos).load("train")
-    assert "1 .heic" in caplog.text
-    assert "txt" not in caplog.text
+    (photos / "cat" / "film.mp4").write_bytes(b"x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folder(photos).load("train")
+    (photos / "cat" / "a.heic").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"cat/a\.heic: plain text named \.heic"):
+        folder(photos).load("train")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +212,7 @@ def test_channels_auto_takes_what_the_files_agree_on(tmp_path: Path) -> None:
     save(tmp_path / "colour" / "a.png")
     assert folder(tmp_path / "grey", channels="auto").load("train").x.shape == (2, 1, 8, 8)
     assert folder(tmp_path / "colour", channels="auto").load("train").x.shape == (1, 3, 8, 8)
-    message = r"mixes 2 grey pictures \(grey/b\.png\) and 1 colour ones \(colour/a\.png\); set data\.channels=3 or"
+    message = r"mixes 2 grey pictures \(grey/a\.png\) and 1 colour ones \(colour/a\.png\); set data\.channels=3 or"
     with pytest.raises(UserError, match=message):
         folder(tmp_path, channels="auto").load("train")
 
@@ -228,22 +236,25 @@ def broken(photos: Path) -> Path:
     return photos
 
 
-BROKEN = ("cat/cut.jpg", "cat/cut.png", "cat/text.png", "cat/empty.webp", "cat/link.png", "cat/script.jpg")
+BROKEN = {
+    "cat/cut.jpg": "truncated",
+    "cat/cut.png": "truncated",
+    "cat/text.png": "plain text named .png",
+    "cat/empty.webp": "an empty file",
+    "cat/link.png": "a link to nothing",
+    "cat/script.jpg": "PostScript named .jpg",  # Pillow, left to itself, would hand it to Ghostscript
+}
 
 
 def test_broken_files_fail_with_the_list_and_the_cure(broken: Path) -> None:
-    with pytest.raises(UserError, match=r"6 of 26 pictures .*data\.on_error=skip") as e:
+    with pytest.raises(UserError, match=r"6 files .* 20 can.*data\.on_error=skip") as e:
         folder(broken).load("train")
-    for name in BROKEN:
-        assert name in str(e.value)
-    for reason in ("an empty file", "a link to nothing", "not a picture of a known format", "truncated"):
-        assert reason in str(e.value)
-    # Pillow, left to itself, would hand the PostScript to Ghostscript
-    assert str(e.value).count("not a picture of a known format") == 2
+    for name, reason in BROKEN.items():
+        assert f"{name}: {reason}" in str(e.value)
 
 
 def test_broken_files_are_skipped_with_the_list(broken: Path) -> None:
-    with pytest.warns(UserWarning, match="6 of 26 pictures") as caught:
+    with pytest.warns(UserWarning, match="6 files") as caught:
         arrays = folder(broken, on_error="skip").load("train")
     assert all(name in str(caught[0].message) for name in BROKEN)
     assert np.bincount(arrays.y).tolist() == [10, 10]
@@ -254,38 +265,40 @@ def test_broken_files_are_skipped_with_the_list(broken: Path) -> None:
     assert (arrays.y == mended.y).all()
 
 
+def decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "decode_all", None)
+
+
 def test_what_was_learnt_of_broken_files_is_kept(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="6 of 26"):
+    with pytest.raises(UserError, match="6 files"):
         folder(broken).load("train")
-    monkeypatch.setattr(module, "decoded", None)  # nothing is decoded a second time
-    with pytest.warns(UserWarning, match="6 of 26"):
+    decodes_nothing(monkeypatch)
+    with pytest.warns(UserWarning, match="6 files"):
         assert len(folder(broken, on_error="skip").load("train").x) == 20
-    with pytest.raises(UserError, match="6 of 26"):
+    with pytest.raises(UserError, match="6 files"):
         folder(broken).load("train")
 
 
 def test_many_broken_files_are_counted_and_ten_are_named(photos: Path) -> None:
     for i in range(15):
         (photos / "cat" / f"bad{i}.png").touch()
-    with pytest.raises(UserError, match=r"15 of 35(.|\n)*and 5 more") as e:
+    with pytest.raises(UserError, match=r"15 files(.|\n)*and 5 more") as e:
         folder(photos).load("train")
     assert str(e.value).count("an empty file") == 10
 
 
 def test_nothing_but_broken_files_is_an_error_even_with_skip(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    with pytest.raises(UserError, match="none is left"):
+    with pytest.raises(UserError, match=r"no picture in .*an empty file"):
+        folder(tmp_path, on_error="skip").load("train")
+    save(tmp_path / "b.jpg", size=(99, 99)).write_bytes((tmp_path / "b.jpg").read_bytes()[:300])
+    with pytest.raises(UserError, match=r"none of 1 files .*truncated"):
         folder(tmp_path, on_error="skip").load("train")
 
 
-def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch) -> None:
+def test_a_decompression_bomb_is_left_out(tmp_path: Path) -> None:
     save(tmp_path / "small.png", size=(50, 20))
     save(tmp_path / "bomb.png", size=(50, 21))
-    monkeypatch.setattr(Image.Image, "load", None)  # may not be called
-    assert "50x21 is over data.max_pixels=1000" in module.decoded(
-        tmp_path / "bomb.png", channels=3, transform=Resize(8), max_pixels=1000
-    )
-    monkeypatch.undo()
     with pytest.warns(UserWarning, match=r"bomb\.png: 50x21"):
         assert len(folder(tmp_path, max_pixels=1000, on_error="skip").load("train").x) == 1
 
@@ -319,42 +332,75 @@ def test_the_test_split_is_a_share_and_stays_when_files_are_added(tmp_path: Path
 
 def test_an_empty_split_names_the_cure(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"none of 1 pictures .* test split; set data\.test_fraction higher"):
+    with pytest.raises(UserError, match=r"none of .* test split; set data\.test_fraction higher"):
         folder(tmp_path).load("test")
+
+
+def test_copies_of_one_picture_count_once_and_lie_in_one_split(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for i in range(40):
+        image = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(
+            (64, 64), Image.Resampling.BICUBIC
+        )
+        image.save(tmp_path / f"{i}.png")
+        image.save(tmp_path / f"{i}_again.jpg", quality=90)
+    source = folder(tmp_path, test_fraction=0.3)
+    assert len(source.load("train").x) + len(source.load("test").x) == 40
+
+
+# Prepared folders
+
+
+def test_a_prepared_folder_is_taken_as_it_is(photos: Path, tmp_path: Path) -> None:
+    from gan_kit.data.prepare import Images, Settings, prepare
+
+    out = tmp_path / "out"
+    settings = Settings(val_fraction=0.3, test_fraction=0.3, seed=1)
+    prepare(photos, out, Images(Resize(8)), settings, workers=1, report=False)
+    data = FolderData(out, Resize(8), batch_size=2, val_fraction=0.9)
+    counts = {split: len(data.arrays(split).x) for split in ("train", "val", "test")}
+    assert counts == json.loads((out / "dataset.json").read_text())["counts"]
+    assert data.spec.class_names == ("a dog", "cat")
+    assert data.arrays("train").fingerprint() != data.arrays("val").fingerprint()
+    with pytest.raises(UserError, match="set image_size=8"):
+        FolderData(out, Resize(16)).arrays("train")
+    with pytest.raises(UserError, match=r"set data\.channels=3"):
+        FolderData(out, Resize(8), channels=1).arrays("train")
 
 
 # The cache
 
 
 def entries(cache: Path) -> list[Path]:
-    return [p for p in (cache / "folder").iterdir() if not p.name.startswith(".")]
+    return list((cache / "prepared").iterdir())
 
 
 def test_the_second_start_decodes_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = folder(photos).load("train")
-    monkeypatch.setattr(module, "decoded", None)
+    decodes_nothing(monkeypatch)
     second = folder(photos).load("train")
     assert (first.x == second.x).all()
     assert (first.y == second.y).all()
 
 
-def test_another_file_size_mtime_or_setting_is_another_entry(photos: Path, tmp_path: Path) -> None:
+def test_another_file_or_setting_is_seen(photos: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
 
-    def count(**settings) -> int:
-        Folder(photos, settings.pop("transform", Resize(8)), cache_dir=cache, **settings).load("train")
-        return len(entries(cache))
+    def made(**settings) -> str:
+        source = Folder(photos, settings.pop("transform", Resize(8)), cache_dir=cache, **settings)
+        return source.packed.index["plan_sha256"]
 
-    assert count() == count() == 1
-    assert count(transform=Resize(8, filter="box")) == 2
-    assert count(channels=1) == 3
-    assert count(test_fraction=0.5) == 4
+    seen = [made(), made(transform=Resize(8, filter="box")), made(channels=1), made(test_fraction=0.5)]
+    assert made() == seen[0]
+    assert len(entries(cache)) == 4
     os.utime(photos / "cat" / "1.png", (1, 1))
-    assert count() == 5
+    seen.append(made())
     save(photos / "cat" / "new.png")
-    assert count() == 6
+    seen.append(made())
     (photos / "cat" / "new.png").rename(photos / "cat" / "newer.png")
-    assert count() == 7
+    seen.append(made())
+    assert len(set(seen)) == len(seen)
+    assert len(entries(cache)) == 4  # what is made of other files takes the place of the old
 
 
 def test_twin_folders_do_not_share_an_entry(tmp_path: Path) -> None:
@@ -363,7 +409,7 @@ def test_twin_folders_do_not_share_an_entry(tmp_path: Path) -> None:
     assert [pixel(tmp_path / str(shade))[0] for shade in (10, 20)] == [10, 20]
 
 
-@pytest.mark.parametrize("spoilt", ["train_x.npy", "train_y.npy", "meta.json"])
+@pytest.mark.parametrize("spoilt", ["train-00000.npy", "train-labels.npy", "dataset.json"])
 def test_a_damaged_entry_is_made_anew(photos: Path, tmp_path: Path, spoilt: str) -> None:
     cache = tmp_path / "cache"
     whole = np.array(folder(photos, cache_dir=cache).load("train").x)
@@ -371,89 +417,58 @@ def test_a_damaged_entry_is_made_anew(photos: Path, tmp_path: Path, spoilt: str)
     file = entry / spoilt
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     assert (folder(photos, cache_dir=cache).load("train").x == whole).all()
-    assert os.listdir(cache / "folder") == [entry.name]
+    assert entries(cache) == [entry]
 
 
-def test_a_build_that_dies_leaves_nothing_behind(photos: Path, tmp_path: Path, monkeypatch) -> None:
+LOAD = """
+import sys
+from gan_kit.data import Folder, Resize
+if __name__ == "__main__":
+    x = Folder(sys.argv[1], Resize(8), cache_dir=sys.argv[2], test_fraction=0).load("train").x
+    print(int(x.astype("i8").sum()))
+"""
+
+
+def start(photos: Path, cache: Path) -> subprocess.Popen:
+    script = cache.parent / "load.py"
+    script.write_text(LOAD)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    return subprocess.Popen(
+        [sys.executable, script, photos, cache], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
+
+
+def test_several_processes_may_want_one_entry_at_once(photos: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-
-    def killed(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, "decoded", killed)
-    with pytest.raises(KeyboardInterrupt):
-        folder(photos, cache_dir=cache).load("train")
-    assert os.listdir(cache / "folder") == []
-    monkeypatch.undo()
-    old, new = cache / "folder" / ".building-old", cache / "folder" / ".building-new"
-    old.mkdir()
-    new.mkdir()
-    os.utime(old, (time.time() - 7 * 86_400,) * 2)
-    folder(photos, cache_dir=cache).load("train")
-    assert not old.exists()
-    assert new.exists()  # another process may be at work in it
+    both = [start(photos, cache) for _ in range(3)]
+    said = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0, 0], said
+    assert len({out.splitlines()[-1] for out, _ in said}) == 1
+    assert sum("prepared" in out for out, _ in said) == 1
+    assert len(entries(cache)) == 1
 
 
-def test_two_processes_may_build_one_entry_at_once(photos: Path, tmp_path: Path) -> None:
+def test_a_build_that_is_killed_is_gone_on_with(photos: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    context = multiprocessing.get_context("fork")
-    gate, answers = context.Barrier(2), context.Queue()
-
-    def build() -> None:
-        gate.wait(20)
-        answers.put(int(folder(photos, cache_dir=cache).load("train").x.astype(np.int64).sum()))
-
-    processes = [context.Process(target=build) for _ in range(2)]
-    for process in processes:
-        process.start()
-    sums = [answers.get(timeout=20) for _ in processes]
-    for process in processes:
-        process.join(20)
-    assert [p.exitcode for p in processes] == [0, 0]
-    assert sums[0] == sums[1] == int(folder(photos, cache_dir=cache).load("train").x.astype(np.int64).sum())
-    assert len(os.listdir(cache / "folder")) == 1
-
-
-def test_the_loser_of_a_race_takes_the_winners_entry(photos: Path, tmp_path: Path, monkeypatch) -> None:
-    cache = tmp_path / "cache"
-    fill = Folder._fill
-
-    def slow_fill(self, listing, work):
-        monkeypatch.undo()
-        folder(photos, cache_dir=cache).load("train")  # the other process, done first
-        return fill(self, listing, work)
-
-    monkeypatch.setattr(Folder, "_fill", slow_fill)
+    process = start(photos, cache)
+    deadline = time.monotonic() + 60
+    while not list(cache.glob("prepared/*/.preparing/segments/*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
     assert len(folder(photos, cache_dir=cache).load("train").x) == 20
-    assert len(os.listdir(cache / "folder")) == 1
+    (entry,) = entries(cache)
+    assert not (entry / ".preparing").exists()
 
 
-def test_an_unusable_cache_names_it_and_the_cure(photos: Path, tmp_path: Path, monkeypatch) -> None:
+def test_an_unusable_cache_names_it_and_the_cure(photos: Path, tmp_path: Path) -> None:
     blocked = save(tmp_path / "file.png") / "cache"
-    with pytest.raises(UserError, match=r"file\.png/cache cannot be written .*data\.cache_dir or GAN_KIT_CACHE"):
+    with pytest.raises(UserError, match=r"file\.png/cache.* cannot be written .*data\.cache_dir or GAN_KIT_CACHE"):
         folder(photos, cache_dir=blocked).load("train")
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(module._Growing, "extend", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        folder(photos, cache_dir=tmp_path / "cache").load("train")
-    assert os.listdir(tmp_path / "cache" / "folder") == []
 
 
 def test_the_cache_goes_where_the_environment_says(photos: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("GAN_KIT_CACHE", str(tmp_path / "mine"))
     folder(photos).load("train")
     (entry,) = entries(tmp_path / "mine")
-    assert json.loads((entry / "meta.json").read_text())["counts"] == {"train": 20, "test": 0}
-
-
-def test_more_pictures_than_a_chunk_keep_their_order(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 3)
-    for i in range(10):
-        save(tmp_path / f"{i}.png", (i * 20, 0, 0))
-    (tmp_path / "5x.png").touch()
-    with pytest.warns(UserWarning, match="1 of 11"):
-        x = folder(tmp_path, on_error="skip").load("train").x
-    assert x[:, 0, 0, 0].tolist() == [i * 20 for i in range(10)]
+    assert json.loads((entry / "dataset.json").read_text())["counts"] == {"train": 20, "val": 0, "test": 0}

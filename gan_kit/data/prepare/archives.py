@@ -182,14 +182,19 @@ def tar_members(path: Path, kind: str, limits: Limits, report: Report) -> Iterat
                 return
             yield Member(info.name, kind_of(head, info.name), info.size, int(info.mtime * 1e9), info.offset_data)
         # tarfile takes a damaged header for the end without a word
-        if stream.damage:
-            report("", f"damaged after {count} entries: {stream.damage}")
-        elif stream.last.strip(b"\0"):
-            report("", f"damaged after {count} entries: what follows is not read")
+        reason = ""
+        if stream.last.strip(b"\0"):
+            reason = f"damaged after {count} entries: what follows is not read"
         elif not stream.last:
-            report("", f"without an end mark after {count} entries: perhaps cut off")
+            reason = f"without an end mark after {count} entries: perhaps cut off"
         elif stream.read(1 << 16).strip(b"\0"):
-            report("", f"more follows behind the end mark, after {count} entries: not read")
+            reason = f"more follows behind the end mark, after {count} entries: not read"
+        while kind != "tar" and stream.read(1 << 20):  # a checksum stands at the very end
+            pass
+        if stream.damage:
+            reason = f"damaged after {count} entries: {stream.damage}"
+        if reason:
+            report("", reason)
 
 
 def unpacked_tar(path: Path, kind: str, scratch: Path, limits: Limits, report: Report) -> Path | None:

@@ -34,7 +34,7 @@ def decode_all(
     A file that ends its process (a crash in C code, no memory, a hang) costs its segment: that is halved until the
     file is found, and told as broken.
     """
-    from pebble import ProcessExpired, ProcessPool  # type: ignore[import-untyped]
+    from pebble import ProcessExpired, ProcessPool
     from tqdm import tqdm
 
     done: list[tuple[int, Path]] = []

@@ -26,6 +26,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
 MAX_PIXELS = 89_478_485  # Pillow's own limit: 256 MiB at three bytes a pixel
 # Their further images are other things: a stereo half or a stamp (JPEG's MPO), layers, smaller icons
 ANIMATED = frozenset({"avif", "dcx", "fli", "gif", "heif", "png", "tiff", "webp"})
+RUN = frozenset({"bufr", "eps", "grib", "hdf5", "mpeg", "pdf", "wmf"})  # by Ghostscript or another program, or stubs
 PROFILES = 64  # colour transforms kept
 
 
@@ -40,7 +41,7 @@ def readable_kinds() -> frozenset[str]:
             if register:
                 getattr(module, register)()
     pil.init()
-    return IMAGES & {name.lower() for name in pil.OPEN}
+    return (IMAGES & {name.lower() for name in pil.OPEN}) - RUN
 
 
 def opened(data: bytes, kind: str = "", max_pixels: int = MAX_PIXELS) -> Image:
@@ -118,9 +119,14 @@ _ORIENTATIONS = {
 }  # fmt: skip
 
 
+_TURNING = {"exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp"}  # where Pillow finds one
+
+
 def _turned(image: Image, actions: list[str]) -> Image:
     from PIL import Image as pil
 
+    if image.format != "TIFF" and not _TURNING & image.info.keys():
+        return image
     orientation = 1
     with contextlib.suppress(Exception):  # damaged EXIF data does not spoil the pixels
         orientation = image.getexif().get(0x0112, 1)
@@ -257,7 +263,7 @@ def _reason(error: Exception) -> str:
     said = " ".join(str(error).split()) or type(error).__name__
     if "MAX_TEXT" in said:
         return "a decompression bomb: its text unpacks to over a megabyte"
-    if re.search("truncat|not enough data|unexpected end|broken data stream|EOF|reached end", said, re.IGNORECASE):
+    if re.search("truncat|not enough|unexpected end|broken data stream|EOF|reached end", said, re.IGNORECASE):
         return f"truncated: {said}"
     return f"damaged: {said[:120]}"
 
@@ -270,12 +276,59 @@ def _check_size(image: Image, max_pixels: int) -> None:
 
 
 def _check_whole(data: bytes, kind: str) -> None:
-    """What Pillow lets pass: it reads neither the checksums of a PNG's pixels nor a JPEG's warnings."""
-    if kind == "png":
+    """What Pillow lets pass, as it hides libjpeg's warnings and skips checksums, or what it has no clear words for."""
+    if kind == "jpeg":
+        _check_jpeg(data)
+    elif kind == "png":
         _check_png(data)
-    elif kind == "jpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        # an interrupted download, which may be filled up with zeros: the rest would come out grey
+    elif kind == "webp":
+        _check_end(data, 8 + int.from_bytes(data[4:8], "little"))
+        if data[12:15] == b"VP8" and data[15:16] != b"X" and not data[-64:].strip(b"\0"):  # X: Exif may come last
+            raise Unusable("truncated: zeros in place of its end")
+    elif kind == "tiff" and data[2:4] in (b"*\0", b"\0*"):
+        _check_end(data, 2 + int.from_bytes(data[4:8], "little" if data[:2] == b"II" else "big"))
+    elif kind in ("avif", "heif"):
+        _check_boxes(data)
+
+
+def _check_end(data: bytes, end: int) -> None:
+    if end > len(data) + 1:  # some leave out a last byte that only fills up
+        raise Unusable(f"truncated: {len(data)} of {end} bytes or more")
+
+
+def _check_boxes(data: bytes) -> None:
+    """Boxes: length, name, content (ISO/IEC 14496-12, section 4.2)"""
+    at = 0
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if length == 0:  # to the end of the file
+            return
+        if length == 1:
+            length = int.from_bytes(data[at + 8 : at + 16], "big")
+        if length < 8:
+            raise Unusable("damaged: a box of it has no length")
+        at += length
+        _check_end(data, at)
+
+
+def _check_jpeg(data: bytes) -> None:
+    """Markers (ITU-T T.81, annex B): the rest of an interrupted download, even one filled with zeros, would be grey."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
+        fill = data[at + 1] == 0xFF
+        at += 1 if fill else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    coded = np.frombuffer(data, np.uint8, offset=min(at + 1, len(data)))
+    after = coded[np.flatnonzero(coded[:-1] == 0xFF) + 1]
+    after = after[_IN_SCAN[after] == 0]
+    if not len(after):
         raise Unusable("truncated: a JPEG without its end marker")
+    if after[0] != 0xD9:
+        raise Unusable(f"damaged: a stray marker FF{after[0]:02X} in a JPEG's pixels")
+
+
+# What may follow FF behind the start of a JPEG's pixels: a stuffed or filling byte, restarts, tables and further scans
+_IN_SCAN = np.zeros(256, np.uint8)
+_IN_SCAN[[0x00, 0xFF, *range(0xD0, 0xD8), 0xC4, 0xCC, *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE]] = 1
 
 
 def _check_png(data: bytes) -> None:
@@ -287,10 +340,11 @@ def _check_png(data: bytes) -> None:
         if end > len(data):
             break
         told = int.from_bytes(data[end - 4 : end], "big")
-        critical = not name[:1].islower()
-        if critical and zlib.crc32(memoryview(data)[at + 4 : end - 4]) != told:
-            shown = name.decode("ascii", "replace")
-            raise Unusable(f"damaged: the checksum of a PNG's {shown} chunk is wrong")
+        if not name.isalpha():
+            raise Unusable("damaged: something else among a PNG's chunks")
+        matters = name[:1].isupper() or name == b"fdAT"
+        if matters and zlib.crc32(memoryview(data)[at + 4 : end - 4]) != told:
+            raise Unusable(f"damaged: the checksum of a PNG's {name.decode()} chunk is wrong")
         if name == b"IEND":
             return
         at = end

@@ -15,7 +15,6 @@ and offset). Asking costs as many look-ups a picture as there are windows, and i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,39 +26,56 @@ from gan_kit.types import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["near", "signature"]
+__all__ = ["near", "signature", "thumbnail"]
 
 SIDE, COLOUR = 32, 8  # of the luma thumbnail, and of the two of colour
 LUMA = SIDE * SIDE
 LENGTH = LUMA + 2 * COLOUR * COLOUR
-BLANK, FLAT = 2.0, 3.0  # grey levels: deviation of the thumbnail; of its fine structure
-RADIUS, CROP_RADIUS = 20, 7  # bits of 128; of 64
-SAME, ALIKE = 0.9, 0.8  # correlation of the fine structure
+BLANK, FLAT = 1.2, 3.0  # grey levels: deviation of the thumbnail; of its fine structure
+RADIUS, FLAT_RADIUS = 20, 5  # bits of 128; of 32
+CROP_RADIUS = 8  # bits of 64
+SAME, ALIKE = 0.95, 0.87  # correlation of the fine structure
+UNMOVED = 0.97  # so alike that an alignment says nothing
 WHOLE = 0.9  # correlation of the thumbnails themselves, which very fine patterns need
-CROP = 0.85  # as SAME, after the alignment
+FLAT_WHOLE = 0.85  # as WHOLE, for flat pictures
+CROP = 0.82  # as SAME, after the alignment
 RECOLOURED = 0.4  # share of the colour that differs
+LIKELY = 0.65  # correlation of the thumbnails before they are aligned
 CROP_SCALE = 0.98  # nearer to 1 is a trimmed edge, not a crop
 BLOCK = 2048  # pairs or pictures at once
-MOST = 20_000_000  # candidates of one search
+STRANGERS, CROP_STRANGERS = 50.0, 1.0  # candidates of a picture, and of a window, on average
+LISTED = 3
 
 
 def signature(image: Image) -> np.ndarray:
     """An upright picture of mode L or RGB -> (1152,) uint8: luma 32 x 32 of the whole of it, then Cb, Cr 8 x 8."""
+    small = thumbnail(image)
+    out = np.full(LENGTH, 128, np.uint8)
+    out[:LUMA] = np.asarray(_resized(small if small.mode == "L" else small.convert("L"), SIDE)).ravel()
+    if small.mode == "RGB":
+        colour = np.asarray(_resized(small, COLOUR).convert("YCbCr"))
+        out[LUMA:] = colour[..., 1:].transpose(2, 0, 1).ravel()
+    return out
+
+
+def thumbnail(image: Image) -> Image:
+    """The whole picture, 64 pixels a side; a smaller side stays. Means of at most 256 x 256 of its pixels: many times
+    faster than a filter over all of a large picture, and what that misses is far finer than what is compared."""
+    from PIL import Image as pil
+
+    w, h = (min(side, 256) for side in image.size)
+    if (w, h) != image.size:
+        image = image.resize((w, h), pil.Resampling.NEAREST)
+    return _resized(image, 64) if min(w, h) >= 64 else image.resize((min(w, 64), min(h, 64)), pil.Resampling.HAMMING)
+
+
+def _resized(image: Image, side: int) -> Image:
     from PIL import Image as pil
 
     w, h = image.size
-    shrink = (max(1, w // 64), max(1, h // 64))
-    if shrink != (1, 1):  # whole pixels first: several times faster than the filter on all of them
-        image = image.reduce(shrink)
-    image = image.resize((SIDE, SIDE), pil.Resampling.BILINEAR)
-    out = np.full(LENGTH, 128, np.uint8)
-    if image.mode == "L":
-        out[:LUMA] = np.asarray(image).ravel()
-        return out
-    planes = image.convert("YCbCr")
-    out[:LUMA] = np.asarray(planes.getchannel(0)).ravel()
-    out[LUMA:] = np.asarray(planes.reduce(SIDE // COLOUR))[..., 1:].transpose(2, 0, 1).ravel()
-    return out
+    if w % side or h % side:
+        return image.resize((side, side), pil.Resampling.HAMMING)
+    return image.reduce((w // side, h // side))  # the same for whole multiples, only faster
 
 
 def near(signatures: np.ndarray, progress: bool = False, crops: bool = True) -> Near:
@@ -68,31 +84,58 @@ def near(signatures: np.ndarray, progress: bool = False, crops: bool = True) -> 
     same: copies, mirrored or not, of pictures with some fine structure
     doubtful: "flat": copies as far as one can tell, but there is little to tell by; pictures of one colour come as a
     chain from dark to bright. "crop": one shows a part of the other. "colour": the same in grey, not in colour.
-    "alike": between the same and different. Of what is the same, one row (the first) stands for all in these pairs.
+    "alike": between the same and different. Of what is the same, one row (the first) stands for all in these pairs,
+    and a pair is left out that is not among the LISTED closest of either row.
     """
     if signatures.ndim != 2 or signatures.shape[1] != LENGTH or signatures.dtype != np.uint8:
         raise UserError(f"signatures of shape {signatures.shape} and type {signatures.dtype}; give (N, {LENGTH}) uint8")
-    codes, deviation, fine = _read(signatures)
+    codes, deviation, fine, level = _read(signatures)
     blank = deviation < BLANK
-    flat = fine < FLAT
+    flat = blank | (fine < FLAT)
 
-    found = _compared(signatures, _candidates(codes, np.flatnonzero(~blank), RADIUS, progress), flat)
-    weak = np.flatnonzero(flat & ~blank)  # their fine signs are noise
-    found += _compared(signatures, _candidates(codes[:, :1], weak, RADIUS // 2, progress), flat)
-    found += [(i, j, "flat") for i, j in _chain(signatures, np.flatnonzero(blank))]
-    same = _sorted([(i, j) for i, j, word in found if word == "same"])
+    found = list(_compared(signatures, _candidates(codes, np.flatnonzero(~blank), RADIUS, progress), flat))
+    weak = np.flatnonzero(flat & ~blank)
+    coarse = codes[:, :1] & np.packbits(np.arange(64) < 32).view(np.uint64)  # their finer signs are noise
+    found += _compared(signatures, _candidates(coarse, weak, FLAT_RADIUS, progress), flat)
+    chain = np.flatnonzero(blank)[np.argsort(level[blank], kind="stable")]
+    found.append(_rows(np.stack([chain[:-1], chain[1:]], 1), FLAT_WORD, 1.0))
 
+    pairs = np.concatenate(found)
+    is_same = pairs["word"] == SAME_WORD
+    same = np.unique(np.stack([pairs["i"][is_same], pairs["j"][is_same]], 1), axis=0)
     first = clusters(len(signatures), same)
+    pairs = pairs[~is_same]
     if crops:
         rows = np.flatnonzero(~flat & (first == np.arange(len(first))))
-        found += _crops(signatures, codes[:, :1], rows, progress)
-    words: dict[tuple[int, int], str] = {}
-    for i, j, word in found:
-        a, b = sorted((int(first[i]), int(first[j])))
-        if word != "same" and a != b:
-            words.setdefault((a, b), word)
-    doubtful = _sorted(list(words))
-    return Near(same, doubtful, tuple(words[a, b] for a, b in doubtful.tolist()))
+        pairs = np.concatenate([pairs, *_crops(signatures, codes[:, :1], rows, progress)])
+    doubtful = _listed(_rows(np.stack([first[pairs["i"]], first[pairs["j"]]], 1), pairs["word"], pairs["score"]))
+    return Near(same, np.stack([doubtful["i"], doubtful["j"]], 1), tuple(WORDS[w] for w in doubtful["word"]))
+
+
+WORDS = ("same", "flat", "crop", "colour", "alike")
+SAME_WORD, FLAT_WORD, CROP_WORD = 0, 1, 2
+PAIR = np.dtype([("i", np.int64), ("j", np.int64), ("word", np.uint8), ("score", np.float32)])
+
+
+def _rows(pairs: np.ndarray, word: np.ndarray | int, score: np.ndarray | float) -> np.ndarray:
+    """(P, 2) in any order -> (P,) of PAIR, with i <= j"""
+    out = np.empty(len(pairs), PAIR)
+    out["i"], out["j"], out["word"], out["score"] = pairs.min(1), pairs.max(1), word, score
+    return out
+
+
+def _listed(pairs: np.ndarray) -> np.ndarray:
+    """Each pair once, with its highest score, if it is one of the LISTED closest of its i or of its j; sorted."""
+    pairs = pairs[pairs["i"] != pairs["j"]]
+    pairs = pairs[np.lexsort((-pairs["score"], pairs["j"], pairs["i"]))]
+    new = np.ones(len(pairs), np.bool_)
+    new[1:] = (pairs["i"][1:] != pairs["i"][:-1]) | (pairs["j"][1:] != pairs["j"][:-1])
+    pairs = pairs[new]
+    place = np.arange(len(pairs))
+    rows, ends = np.concatenate([pairs["i"], pairs["j"]]), np.concatenate([place, place])
+    order = np.lexsort((-pairs["score"][ends], rows))
+    starts = np.searchsorted(rows[order], rows[order])
+    return pairs[np.unique(ends[order[np.arange(len(order)) - starts < LISTED]])]
 
 
 # Codes
@@ -135,17 +178,19 @@ def _mirrored(codes: np.ndarray) -> np.ndarray:
     return codes ^ np.packbits(MIRRORED).view(np.uint64)[: codes.shape[1]]
 
 
-def _read(signatures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """-> codes (N, 2) uint64; deviations of the thumbnail (N,) and of its fine structure (N,), in grey levels"""
+def _read(signatures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """-> codes (N, 2) uint64; deviations of the thumbnail and of its fine structure, and its mean (N,), grey levels"""
     n = len(signatures)
-    codes, deviation, fine = np.empty((n, 2), np.uint64), np.empty(n, np.float32), np.empty(n, np.float32)
+    codes = np.empty((n, 2), np.uint64)
+    deviation, fine, level = (np.empty(n, np.float32) for _ in range(3))
     whole = _cosines()
     for rows in _blocks(np.arange(n)):
         luma = _luma(signatures, rows)
         codes[rows] = _codes(luma, whole, whole, 128)
         deviation[rows] = luma.std(axis=(1, 2))
         fine[rows] = _fine(luma).std(axis=(1, 2))
-    return codes, deviation, fine
+        level[rows] = luma.mean(axis=(1, 2))
+    return codes, deviation, fine, level
 
 
 def _luma(signatures: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -159,49 +204,51 @@ def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
 
 # Candidates and their comparison
 
-Found = list[tuple[int, int, str]]
-
 
 def _candidates(codes: np.ndarray, rows: np.ndarray, radius: int, progress: bool) -> np.ndarray:
     """(P, 3): i, j of rows, and 1 where j is compared mirrored; equal codes as chains"""
-    straight = rows[_search(codes[rows], radius, None, progress)]
+    radius = _radius(codes[rows], radius, STRANGERS)
+    straight = rows[near_pairs(codes[rows], radius, None, progress)]
     _, first = np.unique(codes[rows], axis=0, return_index=True)
     one_each = rows[first]
-    turned = one_each[_search(codes[one_each], radius, _mirrored(codes[one_each]), progress)]
+    turned = one_each[near_pairs(codes[one_each], radius, _mirrored(codes[one_each]), progress)]
     turned = turned[turned[:, 0] < turned[:, 1]]
     flag = np.repeat([0, 1], [len(straight), len(turned)])
     return np.column_stack([np.concatenate([straight, turned]), flag]).astype(np.int64)
 
 
-def _search(codes: np.ndarray, radius: int, queries: np.ndarray | None, progress: bool) -> np.ndarray:
-    """near_pairs, with a smaller radius where a set is so uniform that most pairs are candidates"""
-    while True:
-        try:
-            return near_pairs(codes, radius, queries, progress, most=MOST)
-        except UserError:
-            if radius == 0:
-                raise
-            radius //= 2
+def _radius(codes: np.ndarray, most: int, strangers: float) -> int:
+    """`most`, or fewer bits where codes crowd: a code finds no more than so many others, on average; -1 for none."""
+    codes = np.unique(codes, axis=0)
+    sample = codes[np.linspace(0, len(codes) - 1, min(len(codes), 1024)).astype(np.int64)]
+    if len(sample) < 2:
+        return most
+    signs = np.unpackbits(sample.view(np.uint8), axis=1).astype(np.float32) * 2 - 1
+    agree = (signs @ signs.T)[np.triu_indices(len(signs), 1)]
+    distance = ((signs.shape[1] - agree) / 2).astype(np.int64)
+    found = np.cumsum(np.bincount(distance, minlength=most + 1)[: most + 1]) / len(distance) * len(codes)
+    return int((found <= max(strangers, 0)).sum()) - 1
 
 
-def _compared(signatures: np.ndarray, pairs: np.ndarray, flat: np.ndarray) -> Found:
-    """The word for each pair that has one: "same", "flat", "crop", "colour" or "alike"."""
-    found: Found = []
+def _compared(signatures: np.ndarray, pairs: np.ndarray, flat: np.ndarray) -> Iterator[np.ndarray]:
+    """(P, 3) candidates -> those that get a word, as PAIR."""
     for block in _blocks(pairs):
         i, j, mirrored = block.T
         a, b = _luma(signatures, i), _luma(signatures, j)
         b = np.where(mirrored[:, None, None] == 1, b[:, :, ::-1], b)
         whole, fine = _correlation(a, b), _correlation(_fine(a), _fine(b))
         little = flat[i] | flat[j]
-        keep = (fine >= ALIKE) & (whole >= WHOLE) | little & (whole >= WHOLE)
-        i, j, mirrored, a, b, fine, little = (v[keep] for v in (i, j, mirrored, a, b, fine, little))
+        keep = np.where(little, whole >= FLAT_WHOLE, (fine >= ALIKE) & (whole >= WHOLE))
+        i, j, mirrored, a, b, whole, fine, little = (
+            v[keep] for v in (i, j, mirrored, a, b, whole, fine, little)
+        )  # fmt: skip
         recoloured = _recoloured(signatures[i, LUMA:], signatures[j, LUMA:], mirrored == 1) > RECOLOURED
         box, _ = _aligned(a, b, _boxes(len(a), 0, 0, 1))
         part = np.abs(np.log(box[:, 2:])).max(axis=1, initial=0) > -np.log(CROP_SCALE)
-        choices = [little, part & (fine < 0.97), fine < SAME, recoloured]
-        words = np.select(choices, ["flat", "crop", "alike", "colour"], "same")
-        found += zip(i.tolist(), j.tolist(), words.tolist(), strict=True)
-    return found
+        words = np.select(
+            [little, part & (fine < UNMOVED), fine < SAME, recoloured], [FLAT_WORD, CROP_WORD, 4, 3], SAME_WORD
+        )
+        yield _rows(np.stack([i, j], 1), words, np.where(little, whole, fine))
 
 
 def _fine(luma: np.ndarray) -> np.ndarray:
@@ -230,18 +277,11 @@ def _recoloured(a: np.ndarray, b: np.ndarray, mirrored: np.ndarray) -> np.ndarra
     """(B, 128) uint8 twice -> (B,): from 0, one colour up to its strength, to 1; 0 where either is grey"""
     a, b = (np.asarray(x).reshape(-1, 2, COLOUR, COLOUR).astype(np.float32) - 128 for x in (a, b))
     b = np.where(mirrored[:, None, None, None], b[..., ::-1], b)
-    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    a, b = (x.reshape(len(x), 2 * COLOUR * COLOUR) for x in (a, b))
     strength_a, strength_b = np.sqrt((a * a).mean(1)), np.sqrt((b * b).mean(1))
     cosine = (a * b).mean(1) / np.maximum(strength_a * strength_b, 1e-6)
     grey = np.minimum(strength_a, strength_b) < 4
     return np.where(grey, 0, (1 - cosine) / 2)
-
-
-def _chain(signatures: np.ndarray, rows: np.ndarray) -> list[tuple[int, int]]:
-    """Pictures of one colour, each with the next brighter one."""
-    level = np.array([signatures[i, :LUMA].mean() for i in rows])
-    ordered = rows[np.argsort(level, kind="stable")].tolist()
-    return list(pairwise(ordered))
 
 
 # Crops
@@ -256,31 +296,27 @@ def _windows() -> Iterator[tuple[float, float, float]]:
                 yield float(x), float(y), side
 
 
-def _crops(signatures: np.ndarray, codes: np.ndarray, rows: np.ndarray, progress: bool) -> Found:
-    """Pairs of which one shows a part of the other."""
+def _crops(signatures: np.ndarray, codes: np.ndarray, rows: np.ndarray, progress: bool) -> Iterator[np.ndarray]:
+    """Pairs of rows of which one shows a part of the other, as PAIR."""
     from tqdm import tqdm
 
-    found: dict[tuple[int, int], str] = {}
-    windows = list(_windows())
-    for x, y, side in tqdm(windows, desc="crops", unit="window", disable=not progress):
+    radius = _radius(codes[rows], CROP_RADIUS, CROP_STRANGERS)
+    for x, y, side in tqdm(list(_windows()), desc="crops", unit="window", disable=not progress):
         down, across = _cosines(y, side), _cosines(x, side)
         asked = [_codes(_luma(signatures, block), down, across, 64) for block in _blocks(rows)]
-        asked_codes = np.concatenate(asked) if asked else np.empty((0, 1), np.uint64)
-        pairs = _search(codes[rows], CROP_RADIUS, asked_codes, False)
+        asked.append(np.empty((0, 1), np.uint64))
+        pairs = near_pairs(codes[rows], radius, np.concatenate(asked))
         pairs = rows[pairs[pairs[:, 0] != pairs[:, 1]]]
         for block in _blocks(pairs):
-            block = block[[tuple(sorted(p)) not in found for p in block.tolist()]]
             box = _boxes(len(block), x, y, side)
             a, b = _luma(signatures, block[:, 0]), _luma(signatures, block[:, 1])
-            likely = _correlation(_sampled(a, box), b) > 0.8
+            likely = _correlation(_sampled(a, box), b) > LIKELY
             block, a, b, box = block[likely], a[likely], b[likely], box[likely]
             box, moved = _aligned(a, b, box)
-            good = _correlation(_fine(moved), _fine(b)) >= CROP
-            good &= (box[:, 2:] > 0.6).all(1) & (box[:, 2:] < 1.05).all(1)
-            good &= (box[:, :2] > -0.05).all(1) & (box[:, :2] + box[:, 2:] < 1.05).all(1)
-            for i, j in block[good].tolist():
-                found[min(i, j), max(i, j)] = "crop"
-    return [(i, j, word) for (i, j), word in found.items()]
+            fine = _correlation(_fine(moved), _fine(b))
+            inside = (box > -0.05).all(1) & (box[:, 2:] > 0.6).all(1) & (box[:, :2] + box[:, 2:] < 1.05).all(1)
+            good = inside & (fine >= CROP)
+            yield _rows(block[good], CROP_WORD, fine[good])
 
 
 def _boxes(n: int, x: float, y: float, side: float) -> np.ndarray:
@@ -318,8 +354,3 @@ def _aligned(a: np.ndarray, b: np.ndarray, box: np.ndarray, steps: int = 5) -> t
 
 def _centred(x: np.ndarray) -> np.ndarray:
     return x - x.mean((1, 2), keepdims=True)
-
-
-def _sorted(pairs: list[tuple[int, int]]) -> np.ndarray:
-    unique = np.array(sorted({(min(p), max(p)) for p in pairs}), np.int64)
-    return unique.reshape(-1, 2)

@@ -22,7 +22,6 @@ __all__ = ["Images"]
 
 ALPHAS = ("white", "black", "grey", "refuse")
 LOSSLESS = frozenset({"bmp", "gif", "png", "ppm", "psd", "qoi", "sgi", "sun", "tga", "tiff"})
-THUMBNAIL = 64  # the least side, where there are so many pixels, on which flags are decided
 
 # Grey levels of 255, of a thumbnail
 FLAT = 5.0  # deviation
@@ -43,9 +42,13 @@ class Images(Domain):
     min_size: pictures whose shorter side has fewer pixels are refused
     max_aspect: pictures are refused whose longer side is more times the shorter; None takes all
     crops: whether `near` searches for pictures that show a part of another, its longest part for large sets
+    hash_pixels: Item.sha256 is of all pixels. Else it is of the size, of a thumbnail of the whole (64 to 127 pixels a
+        side; smaller pictures themselves) and of the sample: pictures that differ in none of these train no
+        differently, and to hash all of 512 x 512 pixels takes a fifth of the time of decoding and resizing them
     """
 
     name = "image"
+    flags = frozenset({"blank", "flat", "dark", "bright", "low_contrast", "blurred", "small"})
     version = 1
 
     def __init__(
@@ -58,6 +61,7 @@ class Images(Domain):
         min_size: int = 1,
         max_aspect: float | None = None,
         crops: bool = True,
+        hash_pixels: bool = False,
     ) -> None:
         if not isinstance(transform, Transform):
             raise UserError(f"transform={transform!r}; give pictures one size, by Resize(size=64)")
@@ -74,7 +78,8 @@ class Images(Domain):
         if max_aspect is not None and not max_aspect >= 1:
             raise UserError(f"max_aspect={max_aspect}; set it to 1 or more, or null to take all")
         self.transform, self.channels, self.alpha, self.frames = transform, channels, alpha, frames
-        self.max_pixels, self.min_size, self.max_aspect, self.crops = max_pixels, min_size, max_aspect, crops
+        self.max_pixels, self.min_size, self.max_aspect = max_pixels, min_size, max_aspect
+        self.crops, self.hash_pixels = crops, hash_pixels
         self.kinds = readable_kinds()
 
     def __repr__(self) -> str:
@@ -83,7 +88,8 @@ class Images(Domain):
         return (
             f"Images({self.transform.fingerprint}, channels={self.channels}, alpha={self.alpha!r}, "
             f"frames={self.frames!r}, max_pixels={self.max_pixels}, min_size={self.min_size}, "
-            f"max_aspect={self.max_aspect}, crops={self.crops}, pillow={PIL.__version__!r})"
+            f"max_aspect={self.max_aspect}, crops={self.crops}, "
+            f"hash_pixels={self.hash_pixels}, pillow={PIL.__version__!r})"
         )
 
     def items(self, data: bytes, found: Found) -> Iterator[Item]:
@@ -108,27 +114,22 @@ class Images(Domain):
         if count > 1 and self.frames == "first":
             actions.append("first frame only")
         try:
-            x = np.ascontiguousarray(to_chw(self.transform(image)))
+            sample = self.transform(image)
         except UserError as e:  # the transform's settings are wrong for it, not the file
             raise UserError(f"{found.name}: {e}") from e
-        pixels = np.asarray(image)
-        digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\0".encode())
-        digest.update(pixels.data)
-
+        x = np.ascontiguousarray(to_chw(sample))
         small = _thumbnail(image)
         signature = image_duplicates.signature(small)
         facts: dict[str, Any] = {
             "width": image.width, "height": image.height, "mode": mode, "format": found.kind, "frames": count,
         }  # fmt: skip
         seen = _seen(small, signature)
-        flags = _flags(seen)
-        if int(x.max()) - int(x.min()) <= 2 or (np.ptp(x, axis=(1, 2)) <= 2).all():
-            flags = ["blank"]
+        flags = ["blank"] if _is_constant(sample) else _flags(seen)
         if self._enlarged(image):
             flags.append("small")
         return Item(
             x=x,
-            sha256=digest.digest(),
+            sha256=self._digest(image, small, x),
             signature=signature,
             quality=_quality(image, found.kind, num_bytes / count, signature, seen["sharpness"]),
             part=f"frame {frame + 1}" if count > 1 and self.frames == "all" else "",
@@ -136,6 +137,15 @@ class Images(Domain):
             actions=tuple(actions),
             flags=tuple(flags),
         )
+
+    def _digest(self, image: Image, small: Image, x: np.ndarray) -> bytes:
+        digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\0".encode())
+        if self.hash_pixels:
+            digest.update(image.tobytes())
+        else:
+            digest.update(small.tobytes())
+            digest.update(x.data)
+        return digest.digest()
 
     def _enlarged(self, image: Image) -> bool:
         side = max(image.size) if getattr(self.transform, "fit", "") == "pad" else min(image.size)
@@ -166,22 +176,25 @@ class Images(Domain):
 
 
 def _thumbnail(image: Image) -> Image:
-    """The whole picture by whole pixels, its sides THUMBNAIL to twice that where it has so many; alpha on white"""
+    """As duplicates are searched by it; alpha on white"""
     from PIL import Image as pil
 
-    shrink = (max(1, image.width // THUMBNAIL), max(1, image.height // THUMBNAIL))
-    if shrink != (1, 1):
-        image = image.reduce(shrink)
-    if image.mode == "RGBA":
-        image = pil.alpha_composite(pil.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image
+    small = image_duplicates.thumbnail(image)
+    if small.mode == "RGBA":
+        small = pil.alpha_composite(pil.new("RGBA", small.size, "white"), small).convert("RGB")
+    return small
+
+
+def _is_constant(image: Image) -> bool:
+    extrema: Any = image.getextrema()
+    return all(high - low <= 2 for low, high in (extrema if isinstance(extrema[0], tuple) else [extrema]))
 
 
 def _seen(small: Image, signature: np.ndarray) -> dict[str, float]:
     """The numbers behind the flags, of the luma thumbnail."""
     luma = np.sort(signature[: image_duplicates.LUMA])
     tail = len(luma) // 100
-    grey = np.asarray(small if small.mode == "L" else small.convert("L"), np.int16)
+    grey = np.asarray(small if small.mode == "L" else small.convert("L"), np.float32)
     return {
         "luma_mean": round(float(luma.mean()), 1),
         "luma_std": round(float(luma.std()), 1),
@@ -200,23 +213,25 @@ def _sharpness(grey: np.ndarray) -> float:
         return 1.0
     one = two = 0.0
     for g in (grey, grey.T):
-        a, b = g[1:] - g[:-1], g[2:] - g[:-2]
-        one += float(np.square(a, dtype=np.float32).sum()) * b.size / a.size
-        two += float(np.square(b, dtype=np.float32).sum())
+        a, b = (g[1:] - g[:-1]).ravel(), (g[2:] - g[:-2]).ravel()
+        one += float(a @ a) * b.size / a.size
+        two += float(b @ b)
     return min(1.0, max(0.0, (4 - two / one) / 3)) if one else 1.0
 
 
 def _flags(seen: dict[str, float]) -> list[str]:
+    flags = []
     if seen["luma_std"] < FLAT:
-        return ["flat"]
-    spread = seen["luma_high"] - seen["luma_low"]
-    flags = {
-        "dark": seen["luma_high"] < DARK,
-        "bright": seen["luma_low"] > BRIGHT,
-        "low_contrast": spread < LOW_CONTRAST,
-        "blurred": seen["sharpness"] < BLURRED,
-    }
-    return [name for name, set_ in flags.items() if set_]
+        flags.append("flat")
+    elif seen["sharpness"] < BLURRED:
+        flags.append("blurred")
+    if seen["luma_high"] < DARK:
+        flags.append("dark")
+    elif seen["luma_low"] > BRIGHT:
+        flags.append("bright")
+    elif not flags and seen["luma_high"] - seen["luma_low"] < LOW_CONTRAST:
+        flags.append("low_contrast")
+    return flags
 
 
 def _quality(image: Image, kind: str, num_bytes: float, signature: np.ndarray, sharpness: float) -> float:

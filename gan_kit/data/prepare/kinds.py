@@ -23,8 +23,8 @@ def _set(words: str) -> frozenset[str]:
 
 # Named as Pillow names the format, in lower case
 IMAGES = _set(
-    "avif blp bmp cur dcx dds fits fli gif heif icns ico jpeg jpeg2000 jxl pcx png ppm psd qoi raw sgi sun tga tiff "
-    "webp xbm xcf xpm"
+    "avif blp bmp cur dcx dds dib fits fli ftex gbr gif heif icns ico im jpeg jpeg2000 jxl mcidas msp pcd pcx pixar "
+    "png ppm psd qoi raw sgi spider sun tga tiff webp xbm xcf xpm xvthumb"
 )
 SOUNDS = _set("aac aiff amr ape au avr caf dsf flac ircam m4a mp3 nist ogg paf pvf rf64 svx voc w64 wav wma wv xi")
 ARCHIVES = _set("zip tar tar.gz tar.bz2 tar.xz")  # those that scan opens
@@ -37,8 +37,8 @@ _GROUPS = {
 }
 _GROUP_OF = {kind: group for group, kinds in _GROUPS.items() for kind in kinds}
 _IMAGE_NAMES = _set(
-    "apng avif bmp dds dib fits gif heic heif hif icns ico j2k jfif jp2 jpe jpeg jpf jpg jpx jxl pbm pcx pfm pgm png "
-    "pnm ppm psd qoi ras rgb sgi tga tif tiff webp xbm xpm"
+    "apng avif bmp dds dib fits gbr gif heic heif hif icns ico j2k jfif jp2 jpe jpeg jpf jpg jpx jxl pbm pcx pfm pgm "
+    "png pnm ppm psd qoi ras rgb sgi tga tif tiff webp xbm xpm"
 )
 _SOUND_NAMES = _set(
     "aac aif aifc aiff amr ape au caf flac m4a mp2 mp3 oga ogg opus rf64 sph snd voc w64 wav wave wma wv"
@@ -70,6 +70,12 @@ _MAGIC: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("sun", (b"\x59\xa6\x6a\x95",)),
     ("dcx", (b"\xb1\x68\xde\x3a",)),
     ("xpm", (b"/* XPM */",)),
+    ("ftex", (b"FTEX",)),
+    ("im", (b"Image type: ",)),
+    ("mcidas", (b"\0\0\0\0\0\0\0\x04",)),
+    ("msp", (b"DanM", b"LinS")),
+    ("pixar", (b"\x80\xe8\0\0",)),
+    ("xvthumb", (b"P7 332",)),
     ("raw", (b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\0")),
     ("rf64", (b"RF64", b"BW64")),
     ("w64", (b"riff\x2e\x91\xcf\x11",)),
@@ -260,10 +266,13 @@ def _is_tar(head: bytes) -> bool:
     return told == sum(head[:148]) + 8 * 32 + sum(head[156:512])
 
 
+_BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # the sizes that BMP's versions have
+
+
 def _bitmap(head: bytes, suffix: str) -> str:
     """Kinds whose magic is two common letters: their header has to make sense as well"""
     if head[:2] == b"BM":
-        return "bmp" if int.from_bytes(head[14:18], "little") in (12, 16, 40, 52, 56, 64, 108, 124) else ""
+        return "bmp" if int.from_bytes(head[14:18], "little") in _BITMAP_HEADERS else ""
     if re.match(rb"P([1-6]\s+[\d#]|7\s+(WIDTH|#)|[fF]\s+\d)", head):
         return "ppm"
     if head[:4] in (b"\0\0\1\0", b"\0\0\2\0"):
@@ -339,6 +348,14 @@ def _by_structure(head: bytes, suffix: str) -> str:
         sizes = head[12:14] != b"\0\0" and head[14:16] != b"\0\0"
         if sizes and head[1] < 2 and head[2] in (1, 2, 3, 9, 10, 11) and head[16] in (1, 8, 15, 16, 24, 32):
             return "tga"
+    if suffix == ".dib" and int.from_bytes(head[:4], "little") in _BITMAP_HEADERS:
+        return "dib"
+    if suffix in (".spi", ".spider") and len(head) > 92:
+        return "spider"
+    if head[2048:2052] == b"PCD_":
+        return "pcd"
+    if head[20:24] == b"GIMP" and head[4:8] == b"\0\0\0\x02":
+        return "gbr"
     if len(head) > 128 and head[0] == 10 and head[1] in (0, 2, 3, 4, 5) and head[2] == 1 and head[3] in (1, 2, 4, 8):
         return "pcx"
     return ""

@@ -64,6 +64,8 @@ def read_table(path: Path, columns: Mapping[str, str]) -> list[Row]:
         records = _from_json(path, text)
     else:
         records = _from_csv(path, text, columns)
+    if not records:
+        raise UserError(f"{shown(str(path))} has no rows; set labels to a table of files and labels")
     return list(_rows(path, records, columns))
 
 
@@ -86,13 +88,15 @@ Records = list[tuple[int, dict[str, Any]]]  # (line, column -> value)
 def _from_json(path: Path, text: str) -> Records:
     try:
         whole = json.loads(text)
+    except RecursionError as e:
+        raise UserError(f"{shown(str(path))} nests too deep for a table; write it as CSV") from e
     except ValueError:
         return [(n, _object(path, n, line)) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if isinstance(whole, dict) and not any(isinstance(value, dict | list) for value in whole.values()):
+    if isinstance(whole, dict):
         names = {str(name).lower() for name in whole}
-        if not (names & set(HEADERS["file"]) and names & set(HEADERS["label"])):  # else it is one line of JSON lines
-            return [(n, {"file": name, "label": label}) for n, (name, label) in enumerate(whole.items(), 1)]
-        return [(1, whole)]
+        if names & set(HEADERS["file"]) and names & set(HEADERS["label"]):  # JSON lines, of which there is one
+            return [(1, whole)]
+        return [(n, {"file": name, "label": label}) for n, (name, label) in enumerate(whole.items(), 1)]
     if isinstance(whole, list) and all(isinstance(item, dict) for item in whole):
         return list(enumerate(whole, 1))
     raise UserError(f"{shown(str(path))} is no list of objects and no object of file: label; write it as CSV")
@@ -101,7 +105,7 @@ def _from_json(path: Path, text: str) -> Records:
 def _object(path: Path, n: int, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise UserError(f"{shown(str(path))}, line {n} is no JSON ({e}); mend or remove it") from e
     if not isinstance(value, dict):
         raise UserError(f'{shown(str(path))}, line {n} is no object; write lines as {{"file": …, "label": …}}')
@@ -118,6 +122,8 @@ def _from_csv(path: Path, text: str, columns: Mapping[str, str]) -> Records:
     except csv.Error as e:
         raise UserError(f"{shown(str(path))}, line {reader.line_num}: {e}; write it as plain CSV") from e
     table = [(n, row) for n, row in table if any(row)]
+    if not table:
+        raise UserError(f"{shown(str(path))} is empty; set labels to a table of files and labels")
     header = table[0][1]
     lower = [name.lower() for name in header]
     if not columns and not set(lower) & {*HEADERS["file"], *HEADERS["label"]} and len(header) == 2:
@@ -153,7 +159,7 @@ def _column(path: Path, role: str, have: list[str], columns: Mapping[str, str]) 
     if found is None and role != "split":
         raise UserError(
             f"{shown(str(path))} has no column that is known as the {role} (it has {', '.join(map(shown, have))}); "
-            f"name it in columns, e.g. columns={{{role}: {have[0]}}}"
+            f"name it in columns, e.g. columns={{{role}: NAME}}"
         )
     return found
 

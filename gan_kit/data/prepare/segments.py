@@ -155,7 +155,7 @@ class _Watch:
 
 def save(segment: Segment, path: Path, with_samples: bool = True) -> None:
     """Raises OSError where the disk is full; then there is no file."""
-    arrays = {"sha256": segment.sha256, "quality": segment.quality}
+    arrays: dict[str, Any] = {"sha256": segment.sha256, "quality": segment.quality}
     arrays["rows"] = np.frombuffer("\n".join(json.dumps(r) for r in segment.rows).encode(), np.uint8)
     if segment.signatures is not None:
         arrays["signatures"] = segment.signatures

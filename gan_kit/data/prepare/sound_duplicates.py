@@ -24,48 +24,72 @@ from gan_kit.types import UserError
 __all__ = ["correlation", "near", "signature"]
 
 POINTS = 3072  # of the waveform's picture: 1.5 kHz of band at 1 s
+LENGTH = 2 * POINTS + 1  # of a signature
 LOWEST_HZ = 40.0  # below lie hum's fundamental, rumble and offsets
 SILENT = 1e-4  # a peak of -80 dBFS
 CODES, RADIUS = 8, 8
 SAME, ALIKE = 0.88, 0.80  # correlation
 OVERLAP = 0.75  # share of the sounds' energy that the best lag brings together
-SHORTEST = 256  # points: with fewer a high correlation proves little
-TONE = 8.0  # as many equal spectral lines, or fewer: a steady tone, a hum
+CLICK = 16.0  # a sound no longer than so many points of even power, or
+TONE = 8.0  # with no more than so many spectral lines, is like any other: a high correlation proves nothing
 CHUNK = 256  # sounds or pairs at once
 SEED = 20020711
 
 
 def signature(samples: np.ndarray, rate: float, seconds: float | None = None) -> np.ndarray:
-    """samples: (T,) float at `rate` Hz, of which the first `seconds` count -> (2, POINTS) int8, zeros for silence
+    """samples: (T,) float at `rate` Hz, of which the first `seconds` count -> (LENGTH,) int8, zeros for silence
 
-    Row 0 is the waveform up to half of POINTS / seconds Hz, row 1 the envelope of what lies above. Spectrum and level
-    are evened out by half, in dB: else a voice's fundamental and its loudest vowel decide alone, and those repeat from
-    take to take. Comparable between sounds of one value of `seconds` (their own length by default), at least 1.
+    Two rows of POINTS: the waveform up to half of POINTS / window Hz, and the envelope of what lies above. Spectrum and
+    level are evened out by half, in dB: else a voice's fundamental and its loudest vowel decide alone, and those repeat
+    from take to take. The window is the first of 1, 2, 4, ... s that holds the sound but for 1 % of its energy, or all
+    `seconds`; which it is stands behind the rows. Comparable between sounds of one value of `seconds`, which is their
+    own length by default.
     """
     from scipy.fft import irfft, rfft  # type: ignore[import-untyped]
 
     if samples.ndim != 1 or not rate > 0 or (seconds is not None and not seconds > 0):
         raise UserError(f"a signature of shape {samples.shape}, {rate} Hz, {seconds} s; give (T,) and positive numbers")
     seconds = max(1.0, len(samples) / rate if seconds is None else seconds)
-    length = round(seconds * rate)
-    x = np.zeros(2 * length)  # the second half keeps the end from leaking into the start
-    used = np.asarray(samples[:length], np.float64)
-    if used.size == 0 or np.abs(used - used.mean()).max() < SILENT:
-        return np.zeros((2, POINTS), np.int8)
-    x[: used.size] = used - used.mean()
+    used = np.asarray(samples[: round(seconds * rate)], np.float64)
+    used = used - used.mean() if used.size else used
+    if np.abs(used).max(initial=0) < SILENT:
+        return np.zeros(LENGTH, np.int8)
+    used, window, octave = _windowed(used, rate, seconds)
+    x = np.zeros(2 * round(window * rate))  # the second half keeps the end from leaking into the start
+    x[: used.size] = used
     spectrum = rfft(x)
-    edge = POINTS  # bins are 1 / (2 seconds) Hz apart
-    lowest = round(2 * seconds * LOWEST_HZ)
+    edge = POINTS  # bins are 1 / (2 window) Hz apart
+    lowest = round(2 * window * LOWEST_HZ)
     above = spectrum.copy()
     above[:edge] = 0
     rows = (_band(spectrum, lowest), _band(rfft(_envelope(above)), min(lowest, edge // 16)))
     energies = (_energy(rows[0]), _energy(above))
     picture = np.zeros((2, POINTS))
     for row, band, energy in zip(picture, rows, energies, strict=True):
-        wave = irfft(_evened(band, 100, 1e-5, 0.25), 2 * POINTS)[:POINTS]
-        wave = _evened(wave, 61, 1e-4, 0.375)
+        wave = irfft(_evened(band, 201, 1e-5, 0.25), 2 * POINTS)[:POINTS]
+        wave = _evened(wave, 121, 1e-4, 0.375)
         row[:] = wave * np.sqrt(energy / max(_energy(wave), 1e-30))
-    return np.round(picture * (127 / max(np.abs(picture).max(), 1e-30))).astype(np.int8)
+    picture *= 127 / max(np.abs(picture).max(), 1e-30)
+    return np.append(np.round(picture).ravel(), octave).astype(np.int8)
+
+
+def _windowed(x: np.ndarray, rate: float, seconds: float) -> tuple[np.ndarray, float, int]:
+    """-> the stretch of x that counts, the window's length in seconds, its octave"""
+    sums = np.pad(np.square(x).cumsum(), (1, 0))
+    octave = 0
+    while 2**octave < seconds:
+        size = min(round(2**octave * rate), len(x))
+        held = sums[size:] - sums[: len(sums) - size]
+        start = int(held.argmax())
+        if held[start] >= 0.99 * sums[-1]:
+            return x[start : start + size], 2.0**octave, octave
+        octave += 1
+    return x, seconds, octave
+
+
+def _pictures(signatures: np.ndarray) -> np.ndarray:
+    """(N, LENGTH) int8 -> (N, 2, POINTS) float32"""
+    return np.asarray(signatures[:, :-1], np.float32).reshape(-1, 2, POINTS)
 
 
 def _band(spectrum: np.ndarray, lowest: int) -> np.ndarray:
@@ -83,11 +107,13 @@ def _envelope(spectrum: np.ndarray) -> np.ndarray:
     return np.abs(ifft(np.concatenate([2 * spectrum, np.zeros(len(spectrum) - 2)])))
 
 
-def _evened(x: np.ndarray, sigma: float, floor: float, power: float) -> np.ndarray:
+def _evened(x: np.ndarray, width: int, floor: float, power: float) -> np.ndarray:
     """x over its local energy to some power; `floor` of the largest keeps the faint from being blown up."""
-    from scipy.ndimage import gaussian_filter1d  # type: ignore[import-untyped]
+    from scipy.ndimage import uniform_filter1d  # type: ignore[import-untyped]
 
-    local = gaussian_filter1d(np.abs(x) ** 2, sigma)
+    local = np.abs(x) ** 2
+    for _ in range(3):  # almost a Gaussian, and far cheaper
+        local = uniform_filter1d(local, width)
     return x / np.maximum(local, floor * local.max() + 1e-30) ** power
 
 
@@ -96,23 +122,23 @@ def _energy(x: np.ndarray) -> float:
 
 
 def near(signatures: np.ndarray, progress: bool = False) -> Near:
-    """signatures: (N, 2, POINTS) int8, perhaps a memmap. -> pairs that hang together as all pairs would
+    """signatures: (N, LENGTH) int8, perhaps a memmap. -> pairs that hang together as all pairs would
 
     Pairs inside a cluster that others already join are left out. Doubtful: "alike" (correlation between ALIKE and
     SAME), "overlap" (equal where they meet, which is too little of them), and equal ones among "flat" (silence),
-    "tone" and "short" sounds, which prove nothing. Cost: N spectra, CODES searches by hamming.near_pairs among N words
+    "tone" and "click" sounds, which prove nothing. Cost: N spectra, CODES searches by hamming.near_pairs among N words
     of 64 bits, and one spectrum a candidate. Memory: 8 CODES bytes a sound, and 20 N pairs at the most.
     """
     n = len(signatures)
-    if signatures.shape[1:] != (2, POINTS) or signatures.dtype != np.int8:
-        raise UserError(f"signatures {signatures.shape} of {signatures.dtype}; give (N, 2, {POINTS}) int8")
+    if signatures.shape[1:] != (LENGTH,) or signatures.dtype != np.int8:
+        raise UserError(f"signatures {signatures.shape} of {signatures.dtype}; give (N, {LENGTH}) int8")
     words, kinds = _described(signatures, progress)
     flat = np.flatnonzero(kinds == FLAT)
     pairs = _candidates(words, kinds, progress)
     component = np.arange(n)
     same, doubtful = [np.zeros((0, 2), np.int64)], [np.stack([flat[:-1], flat[1:]], 1)]
     reasons = ["flat"] * max(0, len(flat) - 1)
-    for start, end in _steps(len(pairs), 16 * CHUNK, progress):
+    for start, end in _steps(len(pairs), max(16 * CHUNK, n // 8), progress):
         # those that earlier pairs joined need no proof: a cluster of k costs about k, not k^2
         block = pairs[start:end]
         block = block[component[block[:, 0]] != component[block[:, 1]]]
@@ -120,7 +146,7 @@ def near(signatures: np.ndarray, progress: bool = False) -> Near:
         weak = np.maximum(kinds[block[:, 0]], kinds[block[:, 1]])
         proven = (score >= SAME) & (share >= OVERLAP)
         for word, chosen in (
-            ("short", proven & (weak == SHORT)),
+            ("click", proven & (weak == CLICKING)),
             ("tone", proven & (weak == TONAL)),
             ("overlap", (score >= SAME) & ~proven),
             ("alike", (score >= ALIKE) & (score < SAME) & (share >= OVERLAP) & (weak == SOUND)),
@@ -132,11 +158,11 @@ def near(signatures: np.ndarray, progress: bool = False) -> Near:
     return _sorted_near(np.concatenate(same), np.concatenate(doubtful), reasons)
 
 
-SOUND, SHORT, TONAL, FLAT = range(4)
+SOUND, CLICKING, TONAL, FLAT = range(4)
 
 
 def _described(signatures: np.ndarray, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """-> words (N, CODES) uint64, kinds (N,): SOUND, SHORT, TONAL or FLAT"""
+    """-> words (N, CODES) uint64, kinds (N,): SOUND, CLICKING, TONAL or FLAT"""
     from scipy.fft import rfft
     from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
@@ -145,14 +171,11 @@ def _described(signatures: np.ndarray, progress: bool) -> tuple[np.ndarray, np.n
     words = np.zeros((len(signatures), CODES), np.uint64)
     kinds = np.zeros(len(signatures), np.int8)
     for start, end in _steps(len(signatures), CHUNK, progress):
-        picture = np.asarray(signatures[start:end], np.float32)
+        picture = _pictures(signatures[start:end])
         magnitude = np.abs(rfft(picture, axis=-1))
         power = (magnitude**2).sum(1)
-        lines = power.sum(1) ** 2 / np.maximum((power**2).sum(1), 1e-30)
-        first, last = _support((picture**2).sum(1))
-        kinds[start:end] = np.select(
-            [~picture.any((1, 2)), lines <= TONE, last - first < SHORTEST], [FLAT, TONAL, SHORT], SOUND
-        )
+        tone, click = _spread(power) <= TONE, _spread((picture**2).sum(1)) <= CLICK
+        kinds[start:end] = np.select([~picture.any((1, 2)), tone, click], [FLAT, TONAL, CLICKING], SOUND)
         smooth = gaussian_filter1d(magnitude, 2, axis=-1)
         detail = (smooth - uniform_filter1d(smooth, 65, axis=-1)).reshape(end - start, -1)
         packed = np.packbits(detail @ planes > 0, axis=1, bitorder="little")
@@ -199,7 +222,8 @@ def correlation(signatures: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, 
     score, share = np.zeros(len(pairs)), np.zeros(len(pairs))
     for start in range(0, len(pairs), CHUNK):
         block = pairs[start : start + CHUNK]
-        a, b = (np.asarray(signatures[block[:, side]], np.float32) for side in (0, 1))
+        left, right = signatures[block[:, 0]], signatures[block[:, 1]]
+        a, b = _pictures(left), _pictures(right)
         cross = rfft(a, 2 * POINTS) * rfft(b, 2 * POINTS).conj()
         peak, lag = _best_lag(cross)
         power_a, power_b = (a**2).sum(1), (b**2).sum(1)
@@ -209,7 +233,8 @@ def correlation(signatures: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, 
         whole = np.sqrt(power_a.sum(1) * power_b.sum(1))
         met = np.sqrt(_between(power_a, first + lag, last + lag) * _between(power_b, first, last))
         end = start + len(block)
-        score[start:end] = np.minimum(peak / np.maximum(met, 1e-9), 1)
+        comparable = left[:, -1] == right[:, -1]
+        score[start:end] = comparable * np.minimum(peak / np.maximum(met, 1e-9), 1)
         share[start:end] = np.minimum(met / np.maximum(whole, 1e-9), 1)
     return score, share
 
@@ -239,6 +264,11 @@ def _support(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sums = power.cumsum(1, dtype=np.float64)
     total = sums[:, -1:]
     return (sums < 0.002 * total).sum(1), np.minimum((sums < 0.998 * total).sum(1) + 1, POINTS)
+
+
+def _spread(power: np.ndarray) -> np.ndarray:
+    """(N, K) -> (N,): the K of an even row, 1 where all is in one place (the inverse participation ratio)"""
+    return power.sum(1) ** 2 / np.maximum((power**2).sum(1), 1e-30)
 
 
 def _between(power: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:

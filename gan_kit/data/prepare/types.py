@@ -79,12 +79,13 @@ class Near:
 class Domain(ABC):
     """How files of one kind become samples. Pickles to worker processes; its repr names every setting that matters.
 
-    name: "image" or "audio"; kinds: the values of Found.kind that it decodes; version: raised when the same files and
-    settings come to give other samples
+    name: "image" or "audio"; kinds: the values of Found.kind that it decodes; flags: all that Item.flags may hold
+    version: raised when the same files and settings come to give other samples
     """
 
     name: str
     kinds: frozenset[str]
+    flags: frozenset[str] = frozenset()
     version: int = 1
 
     @abstractmethod

@@ -37,7 +37,8 @@ def sound(fmt: str, subtype: str | None = None, endian: str | None = None) -> by
 @pytest.mark.parametrize(
     "fmt, mode",
     [
-        ("AVIF", "RGB"), ("BMP", "RGB"), ("BMP", "P"), ("BMP", "1"), ("DDS", "RGB"), ("GIF", "P"), ("ICNS", "RGBA"),
+        ("AVIF", "RGB"), ("IM", "RGB"), ("MSP", "1"),
+        ("BMP", "RGB"), ("BMP", "P"), ("BMP", "1"), ("DDS", "RGB"), ("GIF", "P"), ("ICNS", "RGBA"),
         ("ICO", "RGBA"), ("JPEG", "RGB"), ("JPEG", "CMYK"), ("JPEG2000", "RGB"), ("PCX", "RGB"), ("PNG", "RGB"),
         ("PNG", "I;16"), ("PPM", "RGB"), ("PPM", "L"), ("PPM", "1"), ("PPM", "RGBA"), ("PPM", "F"), ("QOI", "RGB"),
         ("SGI", "RGB"), ("TIFF", "RGB"), ("TIFF", "CMYK"), ("WEBP", "RGB"), ("WEBP", "RGBA"), ("XBM", "1"),
@@ -63,6 +64,11 @@ def test_a_tga_has_no_magic_and_needs_its_name() -> None:
     data = picture("TGA")
     assert kind_of(data, "a.TGA") == "tga"
     assert kind_of(data, "a.jpg") == ""
+
+
+def test_formats_that_are_only_known_with_their_name() -> None:
+    for fmt, name in (("DIB", "a.dib"), ("SPIDER", "a.spi")):
+        assert kind_of(picture(fmt, "F" if fmt == "SPIDER" else "RGB"), name) == fmt.lower()
 
 
 @pytest.mark.parametrize("name", ["IMG_1.NEF", "a.dng"])
@@ -142,7 +148,8 @@ def test_other_kinds(head: bytes, kind: str) -> None:
         ("<!DOCTYPE html><html></html>", "html"), ("\n <HTML lang=en>", "html"), ("<!-- x --><head>", "html"),
         ('<?xml version="1.0"?><!DOCTYPE html><html>', "html"), ('<?xml version="1.0"?><rss/>', "xml"),
         ('<svg xmlns="http://www.w3.org/2000/svg"/>', "svg"), ('<?xml version="1.0"?>\n<svg/>', "svg"),
-        ('{"error": "not found"}', "json"), ("[1, 2]", "json"), ("Access denied", "text"), ("die Größe der Bilder", "text"),
+        ('{"error": "not found"}', "json"), ("[1, 2]", "json"), ("Access denied", "text"),
+        ("die Größe der Bilder", "text"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])

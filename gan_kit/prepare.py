@@ -14,6 +14,7 @@ Make a clean, split, packed data set of a messy folder of pictures or sounds, or
 
   python -m gan_kit.prepare source=DIR out=DIR [key=value ...]
   python -m gan_kit.prepare --verify OUT            compare every file of a data set with its checksum
+  python -m gan_kit.prepare out=OUT webdataset=DIR  write a data set as tars of PNG or WAV files
   python -m gan_kit.train +experiment=image/folder data.root=OUT
 
   source=null          a folder, at any depth, or an archive
@@ -52,6 +53,8 @@ def main() -> None:
             cfg = _door.compose("prepare", arguments)
         if cfg.verify is not None:
             verify(Path(str(cfg.verify)))
+        elif cfg.webdataset is not None:
+            export(cfg)
         else:
             prepare(cfg)
 
@@ -62,6 +65,18 @@ def verify(root: Path) -> None:
     if wrong := verify(root):
         raise UserError(f"{root}: {len(wrong)} files are damaged: {'; '.join(wrong[:5])}; prepare it anew")
     print(f"{root}: every file is as it was written")
+
+
+def export(cfg: Any) -> None:
+    from gan_kit.data.prepare import to_webdataset
+
+    if cfg.out is None or cfg.source is not None:
+        raise UserError(
+            "webdataset= writes a prepared data set: python -m gan_kit.prepare out=data/photos webdataset=tars"
+        )
+    _door.Builder(cfg).whole("shard_bytes", 1)
+    written = to_webdataset(str(cfg.out), str(cfg.webdataset), cfg.shard_bytes)
+    print(f"{len(written)} tars in {cfg.webdataset}: {written[0].name} to {written[-1].name}")
 
 
 def prepare(cfg: Any) -> None:
@@ -121,7 +136,10 @@ def prepare(cfg: Any) -> None:
         return
     for path in done.files:
         print(f"{path.suffix[1:]:<{width}}  {path}")
-    print(f"next   python -m gan_kit.train +experiment=image/folder data.root={done.out}")
+    if domain.name == "image":
+        size = "" if cfg.image_size == 64 else f" image_size={cfg.image_size}"
+        channels = "" if cfg.domain.channels == 3 else f" data.channels={cfg.domain.channels}"
+        print(f"next   python -m gan_kit.train +experiment=image/folder data.root={done.out}{size}{channels}")
 
 
 if __name__ == "__main__":

@@ -165,7 +165,8 @@ class GAN(L.LightningModule):
             share = (stop - start) / len(batch.x)
             self.manual_backward(loss_of(batch.x[start:stop], y, noise.part(start, stop)) * share)
         if self.world_size > 1:
-            self.trainer.strategy.average_gradients(p for group in opt.param_groups for p in group["params"])
+            strategy: Any = self.trainer.strategy
+            strategy.average_gradients(p for group in opt.param_groups for p in group["params"])
         if clip is not None:
             torch.nn.utils.clip_grad_norm_([p for group in opt.param_groups for p in group["params"]], clip)
         opt.step()

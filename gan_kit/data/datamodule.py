@@ -177,7 +177,7 @@ class FashionMNISTData(ArrayDataModule):
 
 
 class FolderData(ArrayDataModule):
-    """`Folder` in batches; labels=False takes any layout and reads no classes from it."""
+    """`Folder` in batches; labels=False takes any layout and reads no classes from it. path: root by its other name."""
 
     def __init__(
         self,
@@ -194,9 +194,10 @@ class FolderData(ArrayDataModule):
         hflip: bool = False,
         seed: int = 0,
         val_fraction: float = 0.0,
+        path: str | Path | None = None,
     ) -> None:
         source = Folder(
-            root,
+            path if root is None else root,
             transform,
             channels=channels,
             labels=labels,

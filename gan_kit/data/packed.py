@@ -80,6 +80,7 @@ class Packed:
     def __init__(self, root: str | Path):
         self.root = Path(root).expanduser()
         self.index = read_index(self.root)
+        self._loaded: dict[str, Arrays] = {}
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -87,6 +88,11 @@ class Packed:
 
     def load(self, split: str) -> Arrays:
         """-> x (N, C, H, W) uint8 or (N, C, T) int16, mapped from the disk; y (N,) int64, or None without labels"""
+        if split not in self._loaded:
+            self._loaded[split] = self._load(split)
+        return self._loaded[split]
+
+    def _load(self, split: str) -> Arrays:
         counts = self.index["counts"]
         if not counts.get(split):
             have = ", ".join(f"{name} ({count:,})" for name, count in counts.items() if count)

@@ -106,7 +106,7 @@ def _overlap_of_full_rank(root1: Tensor, cov2: Tensor) -> Tensor | None:
     """
     if len(cov2) <= 512 or len(cov2) != root1.shape[1] or root1[0, -1] != 0:
         return None
-    from scipy.linalg import eigh, lapack  # type: ignore[import-untyped]
+    from scipy.linalg import eigh, lapack
 
     # symmetric, and so the same in Fortran's order, as LAPACK takes it
     product, failed = lapack.dsygst(cov2.numpy().T, root1.numpy(), itype=2, lower=1)

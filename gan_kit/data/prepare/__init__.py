@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "export": "to_webdataset",
     "images": "Images",
     "pipeline": "Prepared Settings prepare",
     "segments": "Limits",

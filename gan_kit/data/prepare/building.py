@@ -149,17 +149,21 @@ class Build:
         sha256 = np.concatenate(digests)
         self.near = self.domain.near(found, self.progress)
         equal = near_pairs(np.ascontiguousarray(sha256).view(np.uint64), radius=0)
-        same = np.concatenate([equal, self.near.same])
+        elsewhere = np.diff(self.file_of[self.near.same], axis=1)[:, 0] != 0
+        # clips of one recording and frames of one animation may be as alike as they are
+        same = np.concatenate([equal, self.near.same[elsewhere]])
         self.exact = clusters(n, equal)
         self.cluster = clusters(n, same)
         self.dropped = np.array(flagged, bool) | self.labels.unlabelled[self.file_of]
         self.representative = _best(self.cluster, np.concatenate(quality), self.dropped)
         given = None if self.labels.splits is None else [self.labels.splits[i] for i in self.file_of]
-        together = self.cluster
+        rows = np.flatnonzero(np.diff(self.file_of) == 0)
+        joined = [same, np.stack([rows, rows + 1], 1)]  # what is of one file stays in one split
         if given is None:  # a doubt is no reason to move what somebody has put into a split
-            # what may be alike stays in one split too, but for what has no content, which is alike to all others
+            # what has no content is alike to all others: only that may be parted
             alike = np.array([r != "flat" for r in self.near.reasons], bool)
-            together = clusters(n, np.concatenate([same, self.near.doubtful[alike]]))
+            joined.append(self.near.doubtful[alike])
+        together = clusters(n, np.concatenate(joined))
         duplicate = self.representative != np.arange(n)
         self.kept = ~self.dropped & ~(duplicate if self.settings.duplicates == "drop" else np.zeros(n, bool))
         self.duplicate = duplicate & ~self.dropped
@@ -205,8 +209,8 @@ class Build:
         shards = {split: writer.close() for split, writer in writers.items()}
         with (staging / "review.jsonl").open("w", encoding="utf-8") as review:
             for (a, b), reason in zip(self.near.doubtful, self.near.reasons, strict=True):
-                (x, i), (y, j) = self.name(a), self.name(b)
-                _line(review, {"a": x, "a_part": i, "b": y, "b_part": j, "reason": reason})
+                (x, part), (y, other) = self.name(a), self.name(b)
+                _line(review, {"a": x, "a_part": part, "b": y, "b_part": other, "reason": reason})
         for i, split in enumerate(SPLITS):
             if self.labels.class_names:
                 np.save(staging / f"{split}-labels.npy", self.label[self.kept & (self.split == i)])
@@ -217,6 +221,7 @@ class Build:
             "domain": self.domain.name,
             "shape": list(shape),
             "dtype": str(np.dtype(dtype)),
+            "spec": self.domain.spec,
             "class_names": list(self.labels.class_names),
             "counts": self.counts,
             "shards": shards,

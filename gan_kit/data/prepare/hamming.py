@@ -100,8 +100,8 @@ def near_pairs(
 
 def clusters(n: int, pairs: np.ndarray) -> np.ndarray:
     """Connected components of n rows: (P, 2) pairs -> (n,) int64, the smallest row of each row's component."""
-    from scipy.sparse import coo_matrix  # type: ignore[import-untyped]
-    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
 
     pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
     if pairs.size and (pairs.min() < 0 or pairs.max() >= n):
@@ -155,7 +155,7 @@ def _search(codes: np.ndarray, queries: np.ndarray | None, radius: int, progress
         return np.zeros((0, 2), np.int64)
     plan = _plan(codes, n if queries is None else len(queries), radius, queries is None)
     found = np.zeros(0, np.int64)
-    with tqdm(total=sum(c.num_masks for c in plan), desc="near", unit="key", disable=not progress) as bar:
+    with tqdm(total=sum(c.num_masks for c in plan), desc="near", unit="key", disable=None if progress else True) as bar:
         for chunk in plan:
             new, total = [found], 0
             for pairs in _through(chunk, codes, queries, radius, bar):

@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,7 @@ def readable_kinds() -> frozenset[str]:
 
     for plugin, register in (("pillow_heif", "register_heif_opener"), ("pillow_jxl", "")):  # optional
         with contextlib.suppress(ImportError):
-            module = __import__(plugin)
+            module = import_module(plugin)
             if register:
                 getattr(module, register)()
     pil.init()

@@ -35,16 +35,17 @@ BLANK, FLAT = 1.2, 3.0  # grey levels: deviation of the thumbnail; of its fine s
 RADIUS, FLAT_RADIUS = 20, 5  # bits of 128; of 32
 CROP_RADIUS = 8  # bits of 64
 SAME, ALIKE = 0.95, 0.87  # correlation of the fine structure
+DIFFERENT = 0.45  # what differs in a small place, as a share of the fine structure: a print on one of two equal shirts
 UNMOVED = 0.97  # so alike that an alignment says nothing
 WHOLE = 0.9  # correlation of the thumbnails themselves, which very fine patterns need
 FLAT_WHOLE = 0.85  # as WHOLE, for flat pictures
 CROP = 0.82  # as SAME, after the alignment
-RECOLOURED = 0.4  # share of the colour that differs
+RECOLOURED = 0.15  # 0 for one colour, however strong, 1 for the opposite one
 LIKELY = 0.65  # correlation of the thumbnails before they are aligned
 CROP_SCALE = 0.98  # nearer to 1 is a trimmed edge, not a crop
 BLOCK = 2048  # pairs or pictures at once
 STRANGERS, CROP_STRANGERS = 50.0, 1.0  # candidates of a picture, and of a window, on average
-LISTED = 3
+LISTED = 3  # doubtful pairs of a picture
 
 
 def signature(image: Image) -> np.ndarray:
@@ -113,7 +114,7 @@ def near(signatures: np.ndarray, progress: bool = False, crops: bool = True) -> 
 
 
 WORDS = ("same", "flat", "crop", "colour", "alike")
-SAME_WORD, FLAT_WORD, CROP_WORD = 0, 1, 2
+SAME_WORD, FLAT_WORD, CROP_WORD, COLOUR_WORD, ALIKE_WORD = range(5)
 PAIR = np.dtype([("i", np.int64), ("j", np.int64), ("word", np.uint8), ("score", np.float32)])
 
 
@@ -246,7 +247,9 @@ def _compared(signatures: np.ndarray, pairs: np.ndarray, flat: np.ndarray) -> It
         box, _ = _aligned(a, b, _boxes(len(a), 0, 0, 1))
         part = np.abs(np.log(box[:, 2:])).max(axis=1, initial=0) > -np.log(CROP_SCALE)
         words = np.select(
-            [little, part & (fine < UNMOVED), fine < SAME, recoloured], [FLAT_WORD, CROP_WORD, 4, 3], SAME_WORD
+            [little, part & (fine < UNMOVED), (fine < SAME) | (_difference(a, b) > DIFFERENT), recoloured],
+            [FLAT_WORD, CROP_WORD, ALIKE_WORD, COLOUR_WORD],
+            SAME_WORD,
         )
         yield _rows(np.stack([i, j], 1), words, np.where(little, whole, fine))
 
@@ -271,6 +274,18 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     b = b - b.mean(axis=(1, 2), keepdims=True)
     norms = np.sqrt(np.einsum("bij,bij->b", a, a) * np.einsum("bij,bij->b", b, b))
     return np.einsum("bij,bij->b", a, b) / np.maximum(norms, 1e-6)
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(B, 32, 32) twice -> (B,): the rest of b's fine structure beyond a gain of a's, in the fourth worst of 64 places
+
+    The worst three, and what is nearly white, may be a brighter copy's clipped lights.
+    """
+    fine_a, fine_b = _fine(a), _fine(b)
+    gain = (fine_a * fine_b).sum((1, 2)) / np.maximum((fine_a * fine_a).sum((1, 2)), 1e-3)
+    rest = np.where(np.maximum(a, b) >= 245, 0, fine_b - gain[:, None, None] * fine_a)
+    places = np.sqrt((rest**2).reshape(len(a), 8, 4, 8, 4).mean((2, 4))).reshape(len(a), 64)
+    return np.sort(places, axis=1)[:, -4] / np.maximum(fine_b.std((1, 2)), 1e-3)
 
 
 def _recoloured(a: np.ndarray, b: np.ndarray, mirrored: np.ndarray) -> np.ndarray:

@@ -42,9 +42,8 @@ class Images(Domain):
     min_size: pictures whose shorter side has fewer pixels are refused
     max_aspect: pictures are refused whose longer side is more times the shorter; None takes all
     crops: whether `near` searches for pictures that show a part of another, its longest part for large sets
-    hash_pixels: Item.sha256 is of all pixels. Else it is of the size, of a thumbnail of the whole (64 to 127 pixels a
-        side; smaller pictures themselves) and of the sample: pictures that differ in none of these train no
-        differently, and to hash all of 512 x 512 pixels takes a fifth of the time of decoding and resizing them
+    hash_pixels: Item.sha256 is of all upright pixels. False: of the size, of a thumbnail of the whole (64 pixels a side;
+        smaller pictures themselves) and of the sample: faster, and what differs in none of these trains no differently
     """
 
     name = "image"
@@ -61,7 +60,7 @@ class Images(Domain):
         min_size: int = 1,
         max_aspect: float | None = None,
         crops: bool = True,
-        hash_pixels: bool = False,
+        hash_pixels: bool = True,
     ) -> None:
         if not isinstance(transform, Transform):
             raise UserError(f"transform={transform!r}; give pictures one size, by Resize(size=64)")
@@ -124,7 +123,7 @@ class Images(Domain):
             "width": image.width, "height": image.height, "mode": mode, "format": found.kind, "frames": count,
         }  # fmt: skip
         seen = _seen(small, signature)
-        flags = ["blank"] if _is_constant(sample) else _flags(seen)
+        flags = ["blank"] if _is_constant(x) else _flags(seen)
         if self._enlarged(image):
             flags.append("small")
         return Item(
@@ -185,19 +184,20 @@ def _thumbnail(image: Image) -> Image:
     return small
 
 
-def _is_constant(image: Image) -> bool:
-    extrema: Any = image.getextrema()
-    return all(high - low <= 2 for low, high in (extrema if isinstance(extrema[0], tuple) else [extrema]))
+def _is_constant(x: np.ndarray) -> bool:
+    return all(int(plane.max()) - int(plane.min()) <= 2 for plane in x)
 
 
 def _seen(small: Image, signature: np.ndarray) -> dict[str, float]:
     """The numbers behind the flags, of the luma thumbnail."""
     luma = np.sort(signature[: image_duplicates.LUMA])
+    levels = luma.astype(np.float32)
+    mean = float(levels.mean())
     tail = len(luma) // 100
     grey = np.asarray(small if small.mode == "L" else small.convert("L"), np.float32)
     return {
-        "luma_mean": round(float(luma.mean()), 1),
-        "luma_std": round(float(luma.std()), 1),
+        "luma_mean": round(mean, 1),
+        "luma_std": round(float(np.linalg.norm(levels - mean)) / len(levels) ** 0.5, 1),
         "luma_low": int(luma[tail]),
         "luma_high": int(luma[-1 - tail]),
         "sharpness": round(_sharpness(grey), 3),

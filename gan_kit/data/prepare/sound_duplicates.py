@@ -13,6 +13,7 @@ So a sound keeps a small picture of its waveform, and the search has two stages:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,6 +24,8 @@ from gan_kit.types import UserError
 
 __all__ = ["correlation", "near", "signature"]
 
+log = logging.getLogger(__name__)
+
 POINTS = 3072  # of the waveform's picture: 1.5 kHz of band at 1 s
 LENGTH = 2 * POINTS + 1  # of a signature
 LOWEST_HZ = 40.0  # below lie hum's fundamental, rumble and offsets
@@ -32,6 +35,7 @@ SAME, ALIKE = 0.88, 0.80  # correlation
 OVERLAP = 0.75  # share of the sounds' energy that the best lag brings together
 CLICK = 16.0  # a sound no longer than so many points of even power, or
 TONE = 8.0  # with no more than so many spectral lines, is like any other: a high correlation proves nothing
+SOUND, CLICKING, TONAL, FLAT = range(4)
 CHUNK = 256  # sounds or pairs at once
 SEED = 20020711
 
@@ -45,7 +49,7 @@ def signature(samples: np.ndarray, rate: float, seconds: float | None = None) ->
     `seconds`; which it is stands behind the rows. Comparable between sounds of one value of `seconds`, which is their
     own length by default.
     """
-    from scipy.fft import irfft, rfft  # type: ignore[import-untyped]
+    from scipy.fft import irfft, rfft
 
     if samples.ndim != 1 or not rate > 0 or (seconds is not None and not seconds > 0):
         raise UserError(f"a signature of shape {samples.shape}, {rate} Hz, {seconds} s; give (T,) and positive numbers")
@@ -109,7 +113,7 @@ def _envelope(spectrum: np.ndarray) -> np.ndarray:
 
 def _evened(x: np.ndarray, width: int, floor: float, power: float) -> np.ndarray:
     """x over its local energy to some power; `floor` of the largest keeps the faint from being blown up."""
-    from scipy.ndimage import uniform_filter1d  # type: ignore[import-untyped]
+    from scipy.ndimage import uniform_filter1d
 
     local = np.abs(x) ** 2
     for _ in range(3):  # almost a Gaussian, and far cheaper
@@ -127,7 +131,7 @@ def near(signatures: np.ndarray, progress: bool = False) -> Near:
     Pairs inside a cluster that others already join are left out. Doubtful: "alike" (correlation between ALIKE and
     SAME), "overlap" (equal where they meet, which is too little of them), and equal ones among "flat" (silence),
     "tone" and "click" sounds, which prove nothing. Cost: N spectra, CODES searches by hamming.near_pairs among N words
-    of 64 bits, and one spectrum a candidate. Memory: 8 CODES bytes a sound, and 20 N pairs at the most.
+    of 64 bits, and one spectrum a candidate. Memory: 8 CODES bytes a sound, CODES (2 N + 1,000,000) pairs at most.
     """
     n = len(signatures)
     if signatures.shape[1:] != (LENGTH,) or signatures.dtype != np.int8:
@@ -158,9 +162,6 @@ def near(signatures: np.ndarray, progress: bool = False) -> Near:
     return _sorted_near(np.concatenate(same), np.concatenate(doubtful), reasons)
 
 
-SOUND, CLICKING, TONAL, FLAT = range(4)
-
-
 def _described(signatures: np.ndarray, progress: bool) -> tuple[np.ndarray, np.ndarray]:
     """-> words (N, CODES) uint64, kinds (N,): SOUND, CLICKING, TONAL or FLAT"""
     from scipy.fft import rfft
@@ -187,9 +188,10 @@ def _candidates(words: np.ndarray, kinds: np.ndarray, progress: bool) -> np.ndar
     """-> (P, 2) int64, i < j, those of the fewest different bits first"""
     found = [np.zeros(0, np.int64)]
     n = len(words)
-    for members, radii in ((kinds == SOUND, (RADIUS, RADIUS // 2, 0)), ((kinds != SOUND) & (kinds != FLAT), (0,))):
+    weak = (kinds == TONAL) | (kinds == CLICKING)  # for a person to look at: one chain of equal words is enough
+    for members, count, radii in ((kinds == SOUND, CODES, (RADIUS, RADIUS // 2, 0)), (weak, 1, (0,))):
         rows = np.flatnonzero(members)
-        for k in range(CODES if len(rows) > 1 else 0):
+        for k in range(count if len(rows) > 1 else 0):
             pairs = rows[_within(np.ascontiguousarray(words[rows, k : k + 1]), radii, progress)]
             found.append(pairs[:, 0] * n + pairs[:, 1])
     pairs = np.stack(np.divmod(np.unique(np.concatenate(found)), max(n, 1)), 1)
@@ -207,7 +209,7 @@ def _within(words: np.ndarray, radii: tuple[int, ...], progress: bool) -> np.nda
         try:
             return near_pairs(words, radius, progress=progress, most=most)
         except UserError:
-            continue
+            log.warning("more than %d pairs of sounds within %d bits: looking for nearer ones only", most, radius)
     return np.zeros((0, 2), np.int64)
 
 
@@ -280,7 +282,7 @@ def _between(power: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarr
 def _steps(total: int, size: int, progress: bool) -> Iterator[tuple[int, int]]:
     from tqdm import tqdm
 
-    for start in tqdm(range(0, total, size), desc="sounds alike", disable=not progress):
+    for start in tqdm(range(0, total, size), desc="sounds alike", disable=None if progress else True):
         yield start, min(start + size, total)
 
 

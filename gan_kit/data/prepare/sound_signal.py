@@ -18,7 +18,7 @@ def resampled(x: np.ndarray, rate: int, to: int) -> np.ndarray:
 
     Ratios of more than LONGEST to one another, which no usual pair of rates has, are met to a hundred-thousandth.
     """
-    from scipy.signal import resample_poly  # type: ignore[import-untyped]
+    from scipy.signal import resample_poly
 
     high, low = max(rate, to), min(rate, to)
     ratio = Fraction(high, low).limit_denominator(max(1, LONGEST * low // high))

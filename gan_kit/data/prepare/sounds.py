@@ -22,7 +22,7 @@ __all__ = ["Sounds"]
 FITS = ("pad", "crop", "slice")
 LEVELS = {"peak": "dBFS", "loudness": "LUFS", "none": ""}
 SNDFILE = frozenset(
-    [
+    {
         "aiff",
         "au",
         "avr",
@@ -39,7 +39,7 @@ SNDFILE = frozenset(
         "voc",
         "w64",
         "wav",
-    ]
+    }
 )
 UNKNOWN = 1 << 60  # libsndfile's count for a FLAC written into a pipe
 BLOCK = 1 << 20  # samples decoded at once
@@ -91,6 +91,7 @@ class Sounds(Domain):
 
     name = "audio"
     kinds = SOUNDS
+    flags = frozenset({"silent", "clipped", "dc offset", "short", "out of phase"})
     version = 1
 
     def __post_init__(self) -> None:
@@ -123,6 +124,10 @@ class Sounds(Domain):
             import soundfile  # noqa: F401
         except (ImportError, OSError) as e:  # OSError: no libsndfile
             raise UserError(f"sounds are read by soundfile ({e}); pip install 'gan-kit[audio]'") from e
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return {"sample_rate": self.sample_rate}
 
     def items(self, data: bytes, found: Found) -> Iterator[Item]:
         sound = decoded(data, found.kind, self.max_seconds)

@@ -92,7 +92,7 @@ class Histogram:
         self.bins.update(dict(zip(map(int, places), map(int, counts), strict=True)))
 
     def bars(self, most: int = 32) -> tuple[list[float], list[int]]:
-        """-> K + 1 edges, K counts, K <= most"""
+        """-> K + 1 edges, K counts, K <= most; most >= 2: no bin holds both -1 and 0, however wide"""
         self.flush()
         bins, width = self.bins, self.width
         while bins and max(bins) - min(bins) >= most:

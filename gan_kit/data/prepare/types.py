@@ -88,6 +88,11 @@ class Domain(ABC):
     flags: frozenset[str] = frozenset()
     version: int = 1
 
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What a reader of the samples has to know beside their shape, e.g. {"sample_rate": 22050}"""
+        return {}
+
     @abstractmethod
     def items(self, data: bytes, found: Found) -> Iterator[Item]:
         """Decode and normalise one file's bytes. Raises Unusable; never lets a decoder's own error out."""

@@ -335,7 +335,7 @@ def test_no_mutation_of_a_file_crashes_or_escapes(kind: str) -> None:
 
 def test_a_copy_in_another_format_has_the_same_hash() -> None:
     hashes = {}
-    for options in ({}, {"hash_pixels": True}):
+    for options in ({}, {"hash_pixels": False}):
         for side in (40, 300):
             image = texture(side)
             same = [read(coded(image, kind), **options)[0].sha256 for kind in ("png", "bmp", "tiff", "ppm")]
@@ -373,7 +373,7 @@ def test_its_repr_names_every_setting() -> None:
     others = [
         Images(Resize(9)), Images(Resize(8), channels=1), Images(Resize(8), alpha="black"),
         Images(Resize(8), frames="all"), Images(Resize(8), max_pixels=9), Images(Resize(8), min_size=9),
-        Images(Resize(8), max_aspect=9), Images(Resize(8), crops=False), Images(Resize(8), hash_pixels=True),
+        Images(Resize(8), max_aspect=9), Images(Resize(8), crops=False), Images(Resize(8), hash_pixels=False),
     ]  # fmt: skip
     assert len({plain, *map(repr, others)}) == 10
 

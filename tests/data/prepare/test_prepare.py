@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
 import signal
+import tarfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -138,6 +140,51 @@ def test_shards_are_one_array(counts: list[int], data: st.DataObject) -> None:
     assert (np.asarray(shards) == whole).all()
     with pytest.raises(IndexError):
         shards[np.array([len(whole)])]
+
+
+def test_a_data_set_as_tars(messy: Path, tmp_path: Path) -> None:
+    out, tars = tmp_path / "out", tmp_path / "tars"
+    made(messy, out, test_fraction=0.2)
+    done = run("prepare", f"out={out}", f"webdataset={tars}", "shard_bytes=9000", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tars.glob("train-*.tar"))) > 2
+    for split in Packed(out).splits:
+        arrays = Packed(out).load(split)
+        found = {}
+        for path in sorted(tars.glob(f"{split}-*.tar")):
+            with tarfile.open(path) as tar:
+                found |= {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
+        for i, (x, y) in enumerate(zip(arrays.x, arrays.y, strict=True)):  # type: ignore[arg-type]
+            pixels = np.asarray(Image.open(io.BytesIO(found[f"{split}_{i:09d}.png"])))
+            assert (pixels.transpose(2, 0, 1) == x).all()
+            assert int(found[f"{split}_{i:09d}.cls"]) == y
+            assert json.loads(found[f"{split}_{i:09d}.json"])["class"] == arrays.class_names[y]
+
+
+def test_clips_of_one_recording_stay_together_and_are_all_kept(tmp_path: Path) -> None:
+    sf = pytest.importorskip("soundfile")
+    from gan_kit.data.prepare import Sounds
+
+    root = tmp_path / "takes"
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(12):  # four seconds of one beat: clips of it are all alike
+        beat = np.tile(rng.normal(0, 0.2, 2000) * np.exp(-np.arange(2000) / 400), 16)
+        sf.write(root / f"{i}.wav", beat, 8000)
+    rows = {}
+    prepare(
+        root, tmp_path / "out", Sounds(8000, 8000, fit="slice"), Settings(val_fraction=0.3, test_fraction=0.3),
+        workers=1, report=False, progress=False,
+    )  # fmt: skip
+    for row in map(json.loads, (tmp_path / "out" / "manifest.jsonl").open()):
+        rows.setdefault(row["name"], []).append(row)
+    assert len(rows) == 12
+    for clips in rows.values():
+        assert len(clips) == 4
+        assert len({clip["split"] for clip in clips if clip["status"] == "kept"}) == 1
+        assert all(clip["reason"] == "exact" for clip in clips if clip["status"] != "kept")
+    assert Packed(tmp_path / "out").index["spec"] == {"sample_rate": 8000}
+    assert Packed(tmp_path / "out").load("train").x.dtype == np.int16
 
 
 # What is wrong with files

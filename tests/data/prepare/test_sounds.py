@@ -257,7 +257,7 @@ def test_resampling_delays_nothing_and_keeps_the_pitch() -> None:
 def test_odd_rates_are_met_closely() -> None:
     y = resampled(tone(700, 1, 44_101)[:, None], 44_101, 16_000)[:, 0]
     assert np.abs(y[500:15_500] - tone(700, 1, 16_000)[500:15_500]).max() < 5e-3
-    for rate, to in ((99_991, 8000), (11_127, 48_000), (1_000_000, 300), (30, 8000)):
+    for rate, to in ((99_991, 8000), (11_127, 48_000), (200_000, 300), (30, 8000)):
         length = len(resampled(np.zeros((rate, 1), np.float32), rate, to))
         assert length == pytest.approx(to, abs=2, rel=1e-5)
 
@@ -339,7 +339,7 @@ def test_pad_keeps_the_start_and_crop_the_middle() -> None:
         assert (one.x[0] == want).all()
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     length=st.integers(1, 500),
     size=st.integers(1, 200),
@@ -532,7 +532,7 @@ SEEDS = {
 }  # fmt: skip
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     seed=st.sampled_from(sorted(SEEDS)),
     edits=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=6),

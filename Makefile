@@ -24,8 +24,9 @@ LABEL ?=
 SEED ?=
 PSI ?=
 OUT ?=
+SOURCE ?=
 
-.PHONY: help setup demo train sample evaluate test test-quick lint format bench clean
+.PHONY: help setup demo prepare train sample evaluate test test-quick lint format bench clean
 
 help: ## Print this list
 	@printf 'usage: make TARGET [VARIABLE=value …]\n\n'
@@ -45,6 +46,9 @@ sample: $(RUNTIME) ## Draw from the newest run, or: RUN=runs/… N=64 LABEL=3 SE
 
 evaluate: $(RUNTIME) ## Score the newest run, or: RUN=runs/… ARGS='metrics=[fd,prdc]'
 	$(PY) -m gan_kit.evaluate $(if $(RUN),'run=$(RUN)') $(ARGS)
+
+prepare: $(RUNTIME) ## Clean and pack a folder: SOURCE=photos OUT=data/photos ARGS='image_size=128'
+	$(PY) -m gan_kit.prepare 'source=$(SOURCE)' 'out=$(OUT)' $(ARGS)
 
 test: $(DEV) ## Run every test, slow ones too
 	$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)

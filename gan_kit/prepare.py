@@ -82,6 +82,7 @@ def export(cfg: Any) -> None:
 def prepare(cfg: Any) -> None:
     """Prepare what `cfg` names and say what came of it."""
     from gan_kit.data.prepare import Limits, Settings, prepare
+    from gan_kit.data.prepare.scan import shown
 
     build = _door.Builder(cfg)
     for key, least in (("seed", 0), ("max_bytes", 1), ("shard_bytes", 1), ("image_size", 1)):
@@ -102,7 +103,7 @@ def prepare(cfg: Any) -> None:
         val_fraction=cfg.val_fraction,
         test_fraction=cfg.test_fraction,
         duplicates=str(cfg.duplicates),
-        drop_flags=tuple(map(str, drop)),
+        drop=tuple(map(str, drop)),
         seed=cfg.seed,
         shard_bytes=cfg.shard_bytes,
     )
@@ -121,7 +122,7 @@ def prepare(cfg: Any) -> None:
         print(f"{done.out} is this data set already: {counts}")
         return
     for name, reason in done.broken[:10]:
-        print(f"  {name}: {reason}")
+        print(f"  {shown(name)}: {reason}")
     if len(done.broken) > 10:
         print(f"  and {len(done.broken) - 10:,} more")
     for note in done.notes:

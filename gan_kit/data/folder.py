@@ -12,6 +12,7 @@ from gan_kit.data.arrays import Arrays
 from gan_kit.data.packed import INDEX, Damaged, Packed
 from gan_kit.data.prepare.images import Images
 from gan_kit.data.prepare.pipeline import Prepared, Settings, prepare
+from gan_kit.data.prepare.scan import shown
 from gan_kit.data.samples import agreed_channels
 from gan_kit.data.transforms import Transform
 from gan_kit.files import cache_home
@@ -148,7 +149,7 @@ class Folder:
         print(f"prepared {self.root}: {done.outcomes['kept']:,} pictures{more} ({done.out / 'report.html'})")
 
     def _report(self, broken: Sequence[tuple[str, str]], good: int, out: Path) -> None:
-        lines = [f"  {name}: {reason}" for name, reason in broken[:LISTED]]
+        lines = [f"  {shown(name)}: {reason}" for name, reason in broken[:LISTED]]
         if len(broken) > LISTED:
             lines.append(f"  and {len(broken) - LISTED} more")
         message = f"{len(broken)} files in {self.root} cannot be used, {good:,} can"

@@ -52,7 +52,7 @@ def test_the_folder_takes_its_flat_overrides(data, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     for i in range(8):
-        Image.new("RGB", (20, 30), (i, 0, 0)).save(photos / f"{i}.png")
+        Image.new("RGB", (20, 30), (20 * i, 0, 0)).save(photos / f"{i}.png")
     module = data(
         "data=folder", f"data.root={photos}", "data.on_error=skip", "data.channels=1",
         "data.transform.size=10", "data.hflip=true", "data.test_fraction=0.0",

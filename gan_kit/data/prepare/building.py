@@ -22,7 +22,7 @@ from gan_kit.data.prepare import segments
 from gan_kit.data.prepare.decoding import decode_all
 from gan_kit.data.prepare.hamming import clusters, near_pairs
 from gan_kit.data.prepare.pack import ShardWriter
-from gan_kit.data.prepare.scan import Listing
+from gan_kit.data.prepare.scan import Listing, shown
 from gan_kit.data.prepare.segments import Limits, Segment
 from gan_kit.data.prepare.splits import SPLITS, assign_splits, leaks
 from gan_kit.data.prepare.types import Domain
@@ -39,7 +39,7 @@ class Settings:
     labels: "auto", "folders", "none", or a CSV or JSONL file
     val_fraction, test_fraction: shares of the clusters of alike samples held out
     duplicates: "drop" keeps the best of each cluster, "keep" keeps all of it, in one split
-    drop_flags: samples with any of these flags are left out, e.g. ("blank", "blurred")
+    drop: samples with any of these flags are left out, e.g. ("blank", "blurred")
     seed: which clusters are held out
     shard_bytes: the largest file written
     """
@@ -48,7 +48,7 @@ class Settings:
     val_fraction: float = 0.05
     test_fraction: float = 0.05
     duplicates: str = "drop"
-    drop_flags: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
     seed: int = 0
     shard_bytes: int = 2**28
 
@@ -126,7 +126,7 @@ class Build:
         self.broken: list[tuple[str, str]] = []
         signatures = _SignatureFile(self.work)
         for at, segment in self.segments(with_samples=False):
-            digests.append(segment.sha256)
+            digests.append(segment.digests)
             quality.append(segment.quality)
             if segment.signatures is not None:
                 signatures.extend(segment.signatures)
@@ -138,17 +138,17 @@ class Build:
                     continue
                 files.append(at)
                 parts.append(row["part"])
-                flagged.append(bool(set(row["flags"]) & set(self.settings.drop_flags)))
+                flagged.append(bool(set(row["flags"]) & set(self.settings.drop)))
         found = signatures.mapped()
         n = len(files)
         if n == 0:
-            listed = "; ".join(f"{name}: {reason}" for name, reason in self.broken[:5])
+            listed = "; ".join(f"{shown(name)}: {reason}" for name, reason in self.broken[:5])
             raise UserError(f"none of {len(self.listing.files)} files in {self.listing.source} can be used: {listed}")
         self.file_of, self.parts = np.array(files, np.int64), parts
         self.row = np.full(n, -1, np.int64)
-        sha256 = np.concatenate(digests)
+        digest = np.concatenate(digests)
         self.near = self.domain.near(found, self.progress)
-        equal = near_pairs(np.ascontiguousarray(sha256).view(np.uint64), radius=0)
+        equal = near_pairs(np.ascontiguousarray(digest).view(np.uint64), radius=0)
         elsewhere = np.diff(self.file_of[self.near.same], axis=1)[:, 0] != 0
         # clips of one recording and frames of one animation may be as alike as they are
         same = np.concatenate([equal, self.near.same[elsewhere]])
@@ -170,7 +170,7 @@ class Build:
         self.label = self.labels.labels[self.file_of]
         names = assign_splits(
             together,
-            [digest.tobytes() for digest in sha256],
+            [one.tobytes() for one in digest],
             self.label,
             {"val": self.settings.val_fraction, "test": self.settings.test_fraction},
             self.settings.seed,
@@ -243,7 +243,7 @@ class Build:
         best = self.representative[i]
         status, reason, of = "kept", "", ""
         if self.dropped[i]:
-            status, reason = "dropped", ", ".join(f for f in row["flags"] if f in self.settings.drop_flags)
+            status, reason = "dropped", ", ".join(f for f in row["flags"] if f in self.settings.drop)
         elif self.duplicate[i]:
             reason = "exact" if self.exact[i] == self.exact[best] else "near"
             of = " ".join(filter(None, self.name(best)))

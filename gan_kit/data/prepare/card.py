@@ -70,7 +70,7 @@ class Summary:
             ("refused", t.status["refused"], "not opened"),
             ("broken", t.status["broken"], "could not be decoded"),
             ("samples", t.samples, "decoded"),
-            ("left out", t.status["dropped"], "by a flag that drop_flags names, or without a label"),
+            ("left out", t.status["dropped"], "by a flag that drop names, or without a label"),
             *((f"{kind} duplicates", n, "a better one like it was kept") for kind, n in sorted(kinds.items())),
             ("kept", self.kept, ""),
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def decode_all(
     cuts = range(0, len(files), FILES_A_SEGMENT)
     todo = deque((start, min(start + FILES_A_SEGMENT, len(files))) for start in cuts)
     under_way: deque[tuple[int, int, Path, Any]] = deque()
-    pool = ProcessPool(workers, context=_processes(domain))
+    pool = ProcessPool(workers, initializer=_quiet, context=_processes(domain))
     bar = tqdm(total=len(files), desc="decoding", unit="file", disable=None if progress else True)
     try:
         while todo or under_way:
@@ -74,6 +75,13 @@ def decode_all(
     return sorted(done)
 
 
+def _quiet() -> None:
+    """Decoders in C print what they think of damaged files; what is wrong with a file stands in its row."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
 def _decode_to(path: Path, files: Sequence[Found], domain: Domain, limits: Limits, keep_x: bool) -> None:
     segments.save(segments.decode(files, domain, limits, own_process=True), path, keep_x)
 
@@ -83,7 +91,7 @@ def _blame(path: Path, found: Found, exitcode: int, limits: Limits) -> None:
     late = f"decoding did not stop after {limits.seconds:g} s"
     reason = late if exitcode == 1 else f"the decoder died of it (exit status {exitcode})"
     row = {"name": found.name, "part": "", "kind": found.kind, "status": "broken", "reason": reason}
-    segments.save(Segment([row], None, None, np.zeros((0, 32), np.uint8), np.zeros(0)), path)
+    segments.save(Segment([row], None, None, np.zeros((0, 16), np.uint8), np.zeros(0)), path)
 
 
 def _key(files: Sequence[Found], domain: Domain, limits: Limits, keep_x: bool) -> str:

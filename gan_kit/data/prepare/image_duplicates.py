@@ -316,7 +316,7 @@ def _crops(signatures: np.ndarray, codes: np.ndarray, rows: np.ndarray, progress
     from tqdm import tqdm
 
     radius = _radius(codes[rows], CROP_RADIUS, CROP_STRANGERS)
-    for x, y, side in tqdm(list(_windows()), desc="crops", unit="window", disable=not progress):
+    for x, y, side in tqdm(list(_windows()), desc="crops", unit="window", disable=None if progress else True):
         down, across = _cosines(y, side), _cosines(x, side)
         asked = [_codes(_luma(signatures, block), down, across, 64) for block in _blocks(rows)]
         asked.append(np.empty((0, 1), np.uint64))

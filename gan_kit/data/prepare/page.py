@@ -154,7 +154,7 @@ class Page:
         for flag, found in sorted(self.tally.flags.items(), key=lambda kv: (-kv[1].seen, kv[0])):
             told = f"{found.seen:,} found, {self.tally.flagged_kept[flag]:,} of them kept"
             parts.append(f"<h3>{text(flag)} <small>{told}</small></h3>{self.shots(found.items)}")
-        note = "<p>A flag is a hint; samples are left out for it only where <code>drop_flags</code> names it.</p>"
+        note = "<p>A flag is a hint; samples are left out for it only where <code>drop</code> names it.</p>"
         return _section("Flags", note, *parts) if parts else ""
 
     def _cluster(self, rows: list[Row]) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from gan_kit.data.packed import INDEX, read_index
 from gan_kit.data.prepare.building import Build, Prepared, Settings
-from gan_kit.data.prepare.scan import Listing, scan
+from gan_kit.data.prepare.scan import Listing, scan, shown
 from gan_kit.data.prepare.segments import Limits
 from gan_kit.data.prepare.types import Domain
 from gan_kit.types import UserError
@@ -58,7 +58,7 @@ def prepare(
     source, out = Path(source).expanduser(), Path(out).expanduser()
     workers = workers or os.cpu_count() or 1
     _check_places(source, out)
-    if unknown := sorted(set(settings.drop_flags) - domain.flags):
+    if unknown := sorted(set(settings.drop) - domain.flags):
         raise UserError(f"no flag {unknown[0]!r} to drop; {domain.name} has {', '.join(sorted(domain.flags))}")
     with _disk_errors(out, elsewhere), _work_folder(out / WORK, dry_run) as work:
         scratch = work / "unpacked"
@@ -96,7 +96,7 @@ def _plan(listing: Listing, domain: Domain, settings: Settings, limits: Limits) 
     from gan_kit import __version__
 
     told = {"domain": repr(domain), "domain_version": domain.version, **asdict(settings), **asdict(limits)}
-    told["drop_flags"] = list(settings.drop_flags)
+    told["drop"] = list(settings.drop)
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for f in listing.files:
         digest.update(f"{f.name}\0{f.size}\0{f.mtime_ns}\0{f.kind}\n".encode("utf-8", "surrogateescape"))
@@ -133,7 +133,7 @@ def _finished(out: Path, plan: dict[str, Any], overwrite: bool) -> Prepared | No
 
 def _nothing(listing: Listing, domain: Domain) -> str:
     aside = ", ".join(f"{n} {what}" for what, n in listing.aside.most_common(5))
-    refused = "; ".join(f"{name}: {reason}" for name, reason in listing.refused[:5])
+    refused = "; ".join(f"{shown(name)}: {reason}" for name, reason in listing.refused[:5])
     found = "; ".join(filter(None, [aside and f"it holds {aside}", refused]))
     what = {"image": "picture", "audio": "sound"}.get(domain.name, domain.name)
     return f"no {what} in {listing.source}{f' ({found})' if found else ''}; set source= to a folder or archive of them"

@@ -139,7 +139,7 @@ class _Scanner:
                 links.sort(reverse=True)
                 name = links.pop()
                 if self._circles(name):
-                    self.refused.append((name, "a link that leads back to a folder above it"))
+                    self.aside["link back to a folder above it"] += 1
                     continue
             else:
                 name = folders.pop()

@@ -44,13 +44,13 @@ class Segment:
 
     rows: one a sample or unusable file, in order: a manifest's row as far as it is known; a sample has "at", its place
     among the N samples of
-    x: (N, ...), signatures: (N, ...), sha256: (N, 32) uint8, quality: (N,) float64
+    x: (N, ...), signatures: (N, ...), digests: (N, 16) uint8, quality: (N,) float64
     """
 
     rows: list[dict[str, Any]]
     x: np.ndarray | None
     signatures: np.ndarray | None
-    sha256: np.ndarray
+    digests: np.ndarray
     quality: np.ndarray
 
 
@@ -101,7 +101,7 @@ def decode(files: Sequence[Found], domain: Domain, limits: Limits, own_process: 
         rows,
         np.stack([i.x for i in items]) if items else None,
         np.stack([i.signature for i in items]) if items else None,
-        np.frombuffer(b"".join(i.sha256 for i in items), np.uint8).reshape(-1, 32),
+        np.frombuffer(b"".join(i.digest for i in items), np.uint8).reshape(-1, 16),
         np.array([i.quality for i in items], np.float64),
     )
 
@@ -155,7 +155,7 @@ class _Watch:
 
 def save(segment: Segment, path: Path, with_samples: bool = True) -> None:
     """Raises OSError where the disk is full; then there is no file."""
-    arrays: dict[str, Any] = {"sha256": segment.sha256, "quality": segment.quality}
+    arrays: dict[str, Any] = {"digests": segment.digests, "quality": segment.quality}
     arrays["rows"] = np.frombuffer("\n".join(json.dumps(r) for r in segment.rows).encode(), np.uint8)
     if segment.signatures is not None:
         arrays["signatures"] = segment.signatures
@@ -173,6 +173,6 @@ def load(path: Path, with_samples: bool = True) -> Segment | None:
             rows = [json.loads(line) for line in archive["rows"].tobytes().decode().split("\n") if line]
             x = archive["x"] if with_samples and "x" in names else None
             signatures = archive["signatures"] if "signatures" in names else None
-            return Segment(rows, x, signatures, archive["sha256"], archive["quality"])
+            return Segment(rows, x, signatures, archive["digests"], archive["quality"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -44,7 +44,8 @@ class Item:
     """One sample decoded and normalised: a picture, a frame of one, or a clip of sound.
 
     x: (C, H, W) uint8 or (C, T) int16, contiguous, of the shape that all samples of the set have
-    sha256: of the decoded samples before they were normalised, with their shape: equal for a PNG and its copy as BMP
+    digest: 16 bytes, XXH3 of the decoded samples before they were normalised, with their shape: equal for a PNG and its
+        copy as BMP
     signature: what near-duplicates are searched by, of one shape and dtype in a domain
     quality: which of a cluster is kept: the highest; only compared within a cluster
     part: "" for a whole file, "frame 3", "clip 2" for a part of one
@@ -54,7 +55,7 @@ class Item:
     """
 
     x: np.ndarray
-    sha256: bytes
+    digest: bytes
     signature: np.ndarray
     quality: float
     part: str = ""

@@ -150,6 +150,7 @@ def test_pictures_of_one_colour_are_one_chain() -> None:
     assert found.reasons == ("flat",) * 3
 
 
+@pytest.mark.slow
 def test_many_equal_pictures_are_a_chain_not_all_pairs(clothes: list[Image.Image]) -> None:
     white = signature(Image.new("RGB", (50, 50), "white"))
     n = 30_000

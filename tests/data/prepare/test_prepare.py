@@ -114,7 +114,7 @@ def test_duplicates_may_stay_but_in_one_split(messy: Path, tmp_path: Path) -> No
 def test_flagged_samples_go_only_when_asked(messy: Path, tmp_path: Path) -> None:
     Image.new("RGB", (40, 40), (9, 9, 9)).save(messy / "a" / "blank.png")
     assert made(messy, tmp_path / "x")["a/blank.png"]["status"] == "kept"
-    row = made(messy, tmp_path / "y", drop_flags=("blank",))["a/blank.png"]
+    row = made(messy, tmp_path / "y", drop=("blank",))["a/blank.png"]
     assert (row["status"], row["reason"]) == ("dropped", "blank")
 
 
@@ -213,6 +213,22 @@ def test_what_is_broken_is_told_and_nothing_good_is_lost(messy: Path, tmp_path: 
     assert Counter(row["status"] for row in rows.values())["kept"] == 30
 
 
+def test_names_that_no_terminal_can_print(messy: Path, tmp_path: Path) -> None:
+    good, bad = os.fsencode(messy / "a") + b"/\xff\xfe.png", os.fsencode(messy / "a") + b"/\xff\ncut.png"
+    data = (messy / "a" / "00.png").read_bytes()
+    textured(77).save(messy / "new.png")
+    os.rename(messy / "new.png", good)
+    with open(bad, "wb") as file:
+        file.write(data[:90])
+    textured(78).save(messy / "b" / f"{'x' * 250}.png")
+    done = run("prepare", f"source={messy}", f"out={tmp_path / 'out'}", "image_size=16", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert r"a/\udcff\ncut.png: truncated" in done.stdout
+    rows = {row["name"]: row for row in map(json.loads, (tmp_path / "out" / "manifest.jsonl").open())}
+    assert rows[os.fsdecode(b"a/\xff\xfe.png")]["status"] == "kept"
+    assert rows[f"b/{'x' * 250}.png"]["status"] == "kept"
+
+
 class Odd(Domain):
     """One byte a sample. "k" kills the process, "h" hangs in Python, "c" in C, "x" breaks the decoder."""
 
@@ -238,7 +254,7 @@ class Odd(Domain):
         if what == "u":
             raise Unusable("no good")
         yield Item(
-            np.full((1, 2, 2), data[-1], np.uint8), bytes(31) + data[-1:], np.frombuffer(data[-8:], np.uint8), 1.0
+            np.full((1, 2, 2), data[-1], np.uint8), bytes(15) + data[-1:], np.frombuffer(data[-8:], np.uint8), 1.0
         )
 
     def near(self, signatures: np.ndarray, progress: bool = False) -> Near:
@@ -248,6 +264,7 @@ class Odd(Domain):
         return b""
 
 
+@pytest.mark.slow
 def test_one_bad_file_ends_nothing(tmp_path: Path) -> None:
     root = tmp_path / "odd"
     root.mkdir()
@@ -288,6 +305,7 @@ def segments(out: Path) -> list[Path]:
     return sorted((out / ".preparing" / "segments").glob("*.npz"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_gives_the_same_bytes(many: Path, tmp_path: Path) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
     assert run("prepare", f"source={many}", f"out={whole}", *SET, cwd=tmp_path).returncode == 0
@@ -315,6 +333,7 @@ def test_ctrl_c_says_how_to_go_on(many: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_was_done(many: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     given = ["prepare", f"source={many}", f"out={out}", "image_size=16", "workers=1"]

@@ -72,7 +72,7 @@ def data_set(
         "format": 1, "domain": "image", "shape": [3, 8, 8], "dtype": "uint8", "class_names": list(classes),
         "counts": {split: counts[split] for split in ("train", "val", "test")},
         "shards": {"train": [{"file": "train-00000.npy", "rows": counts["train"], "sha256": "1" * 64}]},
-        "settings": {"seed": 0, "drop_flags": []}, "sha256": "2" * 64, "created_by": "gan_kit 0.1.0",
+        "settings": {"seed": 0, "drop": []}, "sha256": "2" * 64, "created_by": "gan_kit 0.1.0",
         "source": "/somewhere/photos", **more,
     }  # fmt: skip
     (out / "dataset.json").write_text(json.dumps(index))
@@ -300,6 +300,7 @@ def test_the_same_data_set_gives_the_same_bytes(tmp_path: Path) -> None:
 # Streaming
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_manifest(tmp_path: Path) -> None:
     def many(n: int) -> Iterable[dict]:
         for i in range(n):

@@ -26,7 +26,7 @@ PSI ?=
 OUT ?=
 SOURCE ?=
 
-.PHONY: help setup demo prepare train sample evaluate test test-quick lint format bench clean
+.PHONY: help setup demo train sample evaluate prepare test test-quick lint format bench clean
 
 help: ## Print this list
 	@printf 'usage: make TARGET [VARIABLE=value …]\n\n'

@@ -112,6 +112,7 @@ class Build:
         for start, path in self.decoded:
             segment = segments.load(path, with_samples)
             if segment is None:
+                path.unlink(missing_ok=True)
                 raise UserError(f"{path} is damaged; run the same command again: it is made anew")
             yield start, segment
 
@@ -119,43 +120,17 @@ class Build:
 
     def decide(self) -> None:
         """For each sample, in order: its cluster, whether it stays, its split and its label."""
-        files: list[int] = []
-        parts: list[str] = []
-        flagged: list[bool] = []
-        digests, quality = [], []
-        self.broken: list[tuple[str, str]] = []
-        signatures = _SignatureFile(self.work)
-        for at, segment in self.segments(with_samples=False):
-            digests.append(segment.digests)
-            quality.append(segment.quality)
-            if segment.signatures is not None:
-                signatures.extend(segment.signatures)
-            for row in segment.rows:
-                while self.listing.files[at].name != row["name"]:
-                    at += 1
-                if "at" not in row:
-                    self.broken.append((row["name"], row["reason"]))
-                    continue
-                files.append(at)
-                parts.append(row["part"])
-                flagged.append(bool(set(row["flags"]) & set(self.settings.drop)))
-        found = signatures.mapped()
-        n = len(files)
-        if n == 0:
-            listed = "; ".join(f"{shown(name)}: {reason}" for name, reason in self.broken[:5])
-            raise UserError(f"none of {len(self.listing.files)} files in {self.listing.source} can be used: {listed}")
-        self.file_of, self.parts = np.array(files, np.int64), parts
-        self.row = np.full(n, -1, np.int64)
-        digest = np.concatenate(digests)
-        self.near = self.domain.near(found, self.progress)
+        signatures, digest, quality, flagged = self.gather()
+        n = len(self.file_of)
+        self.near = self.domain.near(signatures, self.progress)
         equal = near_pairs(np.ascontiguousarray(digest).view(np.uint64), radius=0)
         elsewhere = np.diff(self.file_of[self.near.same], axis=1)[:, 0] != 0
         # clips of one recording and frames of one animation may be as alike as they are
         same = np.concatenate([equal, self.near.same[elsewhere]])
         self.exact = clusters(n, equal)
         self.cluster = clusters(n, same)
-        self.dropped = np.array(flagged, bool) | self.labels.unlabelled[self.file_of]
-        self.representative = _best(self.cluster, np.concatenate(quality), self.dropped)
+        self.dropped = flagged | self.labels.unlabelled[self.file_of]
+        self.representative = _best(self.cluster, quality, self.dropped)
         given = None if self.labels.splits is None else [self.labels.splits[i] for i in self.file_of]
         rows = np.flatnonzero(np.diff(self.file_of) == 0)
         joined = [same, np.stack([rows, rows + 1], 1)]  # what is of one file stays in one split
@@ -177,6 +152,35 @@ class Build:
             given,
         )
         self.split = np.array([SPLITS.index(name) for name in names.tolist()], np.int8)
+
+    def gather(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What segments say of all samples: signatures (mapped), digests, quality, and whether a flag drops it."""
+        files: list[int] = []
+        self.parts: list[str] = []
+        self.broken: list[tuple[str, str]] = []
+        flagged: list[bool] = []
+        digests, quality = [], []
+        signatures = _SignatureFile(self.work)
+        for at, segment in self.segments(with_samples=False):
+            digests.append(segment.digests)
+            quality.append(segment.quality)
+            if segment.signatures is not None:
+                signatures.extend(segment.signatures)
+            for row in segment.rows:
+                while self.listing.files[at].name != row["name"]:
+                    at += 1
+                if "at" not in row:
+                    self.broken.append((row["name"], row["reason"]))
+                    continue
+                files.append(at)
+                self.parts.append(row["part"])
+                flagged.append(bool(set(row["flags"]) & set(self.settings.drop)))
+        if not files:
+            listed = "; ".join(f"{shown(name)}: {reason}" for name, reason in self.broken[:5])
+            raise UserError(f"none of {len(self.listing.files)} files in {self.listing.source} can be used: {listed}")
+        self.file_of = np.array(files, np.int64)
+        self.row = np.full(len(files), -1, np.int64)
+        return signatures.mapped(), np.concatenate(digests), np.concatenate(quality), np.array(flagged, bool)
 
     # ---- pack -------------------------------------------------------------------------------------------------
 

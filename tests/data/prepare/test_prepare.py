@@ -142,6 +142,17 @@ def test_shards_are_one_array(counts: list[int], data: st.DataObject) -> None:
         shards[np.array([len(whole)])]
 
 
+@pytest.mark.parametrize("key", ["data.root", "data.path"])
+def test_a_training_takes_it(messy: Path, tmp_path: Path, key: str) -> None:
+    prepare(messy, tmp_path / "out", Images(Resize(16)), workers=1, report=False, progress=False)
+    done = run(
+        "train", "+experiment=image/folder", f"{key}={tmp_path / 'out'}", "image_size=16", "debug=two_steps",
+        "generator.width=8", "discriminator.width=8", "data.batch_size=8", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 classes" in done.stdout
+
+
 def test_a_data_set_as_tars(messy: Path, tmp_path: Path) -> None:
     out, tars = tmp_path / "out", tmp_path / "tars"
     made(messy, out, test_fraction=0.2)
@@ -322,6 +333,42 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(many: Path, tmp_path: Pat
     done = door.wait()
     assert done.returncode == 0, done.stderr
     assert bytes_of(whole) == bytes_of(part)
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_packs_goes_on_too(many: Path, tmp_path: Path) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    small = ["image_size=16", "workers=2", "shard_bytes=3000"]  # hundreds of shards: time to be killed in
+    assert run("prepare", f"source={many}", f"out={whole}", *small, cwd=tmp_path).returncode == 0
+    door = Door("prepare", f"source={many}", f"out={part}", *small, cwd=tmp_path)
+    door.until(lambda: (part / ".preparing" / "out" / "train-00005.npy").exists()).send(signal.SIGKILL).wait()
+    assert not (part / "dataset.json").exists()
+    with pytest.raises(UserError, match="interrupted"):
+        Packed(part)
+    done = run("prepare", f"source={many}", f"out={part}", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert bytes_of(whole) == bytes_of(part)
+
+
+def test_a_segment_damaged_in_its_middle_is_made_anew(messy: Path, tmp_path: Path) -> None:
+    from gan_kit.data.prepare import building
+
+    out = tmp_path / "out"
+    pack = building.Build.pack
+
+    def spoil(self: building.Build, plan: dict) -> None:
+        _, path = self.decoded[0]
+        data = bytearray(path.read_bytes())
+        at = data.index(b"x.npy") + 200
+        data[at] ^= 255
+        path.write_bytes(data)
+        pack(self, plan)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building.Build, "pack", spoil)
+        with pytest.raises(UserError, match="run the same command again"):
+            made(messy, out)
+    assert sum(row["status"] == "kept" for row in made(messy, out).values()) == 30
 
 
 def test_ctrl_c_says_how_to_go_on(many: Path, tmp_path: Path) -> None:

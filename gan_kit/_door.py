@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections.abc
 import difflib
 import errno
 import inspect
@@ -12,7 +11,6 @@ import re
 import signal
 import sys
 import threading
-import types
 import typing
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gan_kit._fit import Unfit, fitted, shown, words
 from gan_kit.types import UserError
 
 VERSION_BASE = "1.3"
@@ -77,9 +76,9 @@ class Builder:
         if optional and value is None:
             return
         try:
-            self.cfg[key] = value = _fitted(value, int)
-        except _Unfit:
-            raise UserError(f"{key}={_shown(value)} is not a whole number") from None
+            self.cfg[key] = value = fitted(value, int)
+        except Unfit:
+            raise UserError(f"{key}={shown(value)} is not a whole number") from None
         if value < least:
             raise UserError(f"{key}={value} must be {'positive' if least == 1 else f'at least {least}'}")
 
@@ -185,88 +184,17 @@ class Builder:
             if name not in parameters or value is parameters[name].default:
                 continue
             try:
-                node[name] = _fitted(value, hints.get(name, Any))
-            except _Unfit:
-                wanted = _words(hints[name])
-                raise UserError(f"{self.written(f'{key}.{name}')}={_shown(value)} is not {wanted}") from None
+                node[name] = fitted(value, hints.get(name, Any))
+            except Unfit:
+                wanted = words(hints[name])
+                raise UserError(f"{self.written(f'{key}.{name}')}={shown(value)} is not {wanted}") from None
         return node
-
-
-class _Unfit(Exception):
-    pass
 
 
 def _at(node: Any, part: str) -> Any:
     if isinstance(node, dict):
         return node.get(part)
     return node[int(part)] if isinstance(node, list) and part.isdigit() and int(part) < len(node) else None
-
-
-def _fitted(value: Any, hint: Any) -> Any:
-    """The value as `hint` wants it (an int for a float, 1e6 for an int), or _Unfit; odd hints take everything."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if isinstance(value, dict) and "_target_" in value:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        for kind in args:
-            if type(value) is kind:
-                return value
-        for kind in args:
-            try:
-                return _fitted(value, kind)
-            except _Unfit:
-                continue
-        raise _Unfit
-    if origin is typing.Literal:
-        if value not in args:
-            raise _Unfit
-    elif hint is type(None):
-        if value is not None:
-            raise _Unfit
-    elif hint is bool or hint is str:
-        if not isinstance(value, hint):
-            raise _Unfit
-    elif hint is int or hint is float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _Unfit
-        if hint is int and isinstance(value, float) and not value.is_integer():
-            raise _Unfit
-        return hint(value)
-    elif origin is tuple and Ellipsis not in args:
-        if not isinstance(value, list | tuple) or len(value) != len(args):
-            raise _Unfit
-        return [_fitted(v, a) for v, a in zip(value, args, strict=True)]
-    elif origin in (list, tuple, collections.abc.Sequence, collections.abc.Iterable):
-        if not isinstance(value, list | tuple):
-            raise _Unfit
-        return [_fitted(v, args[0] if args else Any) for v in value]
-    elif origin in (dict, collections.abc.Mapping):
-        if not isinstance(value, dict):
-            raise _Unfit
-    elif hint is not Any and inspect.isclass(hint):
-        # a part is wanted, not a number or nothing; paths and the like do take text
-        ours = hint.__module__.startswith(("gan_kit.", "torch"))
-        if value is None or (ours and isinstance(value, int | float | str | list)):
-            raise _Unfit
-    return value
-
-
-def _words(hint: Any) -> str:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(word for a in args for word in _words(a).split(" or ")))
-    if origin is typing.Literal:
-        return " or ".join(dict.fromkeys(map(str, args)))
-    if origin is tuple and Ellipsis not in args:
-        return f"a list of {len(args)}, each {_words(args[0])}"
-    if origin in (list, tuple, collections.abc.Sequence, collections.abc.Iterable):
-        return f"a list, each {_words(args[0])}" if args else "a list"
-    simple = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    return simple.get(hint) or f"a {getattr(hint, '__name__', str(hint))}"
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value)
 
 
 # ---- errors -------------------------------------------------------------------------------------------------

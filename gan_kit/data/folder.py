@@ -26,8 +26,8 @@ LISTED = 10  # files named in a message; the count is always told
 class Folder:
     """Pictures under `root`: what `python -m gan_kit.prepare` has made, or files of any kind in any layout.
 
-    Files are prepared with the defaults: near-duplicates are left out, splits cut by clusters of alike pictures. The
-    report lies beside the packed pictures in the cache.
+    Files are prepared with the defaults, but for the search for crops: near-duplicates are left out, splits cut by
+    clusters of alike pictures. The report lies beside the packed pictures in the cache.
 
     transform: gives every picture one size; a prepared set has its own
     channels: 3 (RGB), 1 (grey), or "auto": what the files are, which must agree
@@ -113,7 +113,8 @@ class Folder:
         if not self.root.exists():
             raise UserError(f"no folder {self.root}; set data.root to the folder of pictures")
         channels = agreed_channels(self.root) if self.channels == "auto" else int(self.channels)
-        domain = Images(self.transform, channels=channels, max_pixels=self.max_pixels)
+        # a training should begin soon: pictures that show a part of another are looked for by the command only
+        domain = Images(self.transform, channels=channels, max_pixels=self.max_pixels, crops=False)
         settings = Settings(
             labels="auto" if self.labels else "none", val_fraction=0.0, test_fraction=self.test_fraction
         )

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from gan_kit.types import UserError
 
-__all__ = ["Extracted", "Extractor", "Pixels", "RandomFeatures", "as_pictures", "pixels_for"]
+__all__ = ["Extracted", "Extractor", "Pixels", "RandomFeatures", "as_pictures", "in_fp32", "pixels_for"]
 
 
 class Extracted(NamedTuple):
@@ -82,6 +83,23 @@ class Extractor(nn.Module, ABC):
     def train(self, mode: bool = True) -> Extractor:
         """Stays in evaluation mode, whatever module it hangs in."""
         return super().train(False)
+
+
+@contextmanager
+def in_fp32() -> Iterator[None]:
+    """Autocast and TF32 off, whatever surrounds it: both move features by more than what scores tell apart."""
+    precision, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    kinds = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    with ExitStack() as stack:
+        for kind in kinds:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
+            torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def as_pictures(x: Tensor, channels: int | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from gan_kit.evaluate import functional
-from gan_kit.evaluate.features import Extractor
+from gan_kit.evaluate.features import Extractor, in_fp32
 from gan_kit.types import UserError
 
 __all__ = [
@@ -64,7 +64,8 @@ class FeatureBank(Metric):
         """
         extractor: Extractor = self.__dict__["extractor"]
         with torch.inference_mode():
-            found = extractor.extract(x)
+            with in_fp32():
+                found = extractor.extract(x)
         if not found.features.isfinite().all():
             raise UserError("the features are not finite; look for NaN in the samples")
         side = "real" if real else "fake"

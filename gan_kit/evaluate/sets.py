@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from gan_kit.evaluate.features import Extracted, Extractor
+from gan_kit.evaluate.features import Extracted, Extractor, in_fp32
 from gan_kit.files import cache_home, written_whole
 from gan_kit.types import UserError
 
@@ -82,7 +82,8 @@ def extract_all(
             if x.is_floating_point() and not x.isfinite().all():
                 bad = int((~x.isfinite()).flatten(1).any(1).sum())
                 raise UserError(f"{bad} of {len(x)} samples hold NaN or inf: there is nothing to score")
-            found = extractor.extract(x)
+            with in_fp32():
+                found = extractor.extract(x)
             features.append(found.features.float().cpu())
             if found.probabilities is not None:
                 probabilities.append(found.probabilities.float().cpu())

@@ -144,3 +144,18 @@ def test_an_extractor_says_all_that_its_figures_depend_on():
     assert not RandomFeatures(8, 1).train().training
     with pytest.raises(UserError, match="no class probabilities"):
         RandomFeatures(8, 1).probabilities(torch.from_numpy(pictures(2)))
+
+
+def test_what_surrounds_extraction_moves_no_feature():
+    x = torch.randint(0, 256, (8, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    extractor = RandomFeatures(16, 1)
+    plain = extract_all(extractor, [x]).features
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert not extractor.extract(x).features.equal(plain)  # else this test shows nothing
+            assert extract_all(extractor, [x]).features.equal(plain)
+            assert torch.is_autocast_enabled("cpu")
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "evaluate": "types files noise nn pictures",
     # around a run
     "runs": "types",
+    "cost": "types",
     "pictures": "types",
     "strategies": "types",
     "bundle": "types files noise latent pictures runs",
@@ -43,7 +44,7 @@ MAY_IMPORT = {
     "__init__": "bundle",
 }
 SHARED = {"_door", "_fit"}  # by the doors
-DOORS = {"train", "sample", "prepare", "export", "cli", "__main__", *SHARED}
+DOORS = {"train", "sample", "prepare", "estimate", "export", "cli", "__main__", *SHARED}
 
 # only a door knows how its arguments came; constructors take plain, typed ones
 PARSERS = {"hydra", "omegaconf", "jsonargparse", "lightning.pytorch.cli"}

@@ -1,0 +1,99 @@
+"""Operations against a count by hand, hours against a training that is then done."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from doors import run
+from torch import nn
+
+from gan_kit.adversarial import GAN, R1, R2, NonSaturating
+from gan_kit.cost import flops_of, step_cost
+from gan_kit.image import DCGANDiscriminator, DCGANGenerator
+from gan_kit.types import Batch
+
+
+def test_a_product_and_a_convolution_by_hand() -> None:
+    assert flops_of(lambda: nn.Linear(10, 20)(torch.zeros(4, 10))) == 2 * 4 * 10 * 20
+    assert flops_of(lambda: nn.Conv2d(3, 8, 5, padding=2)(torch.zeros(2, 3, 9, 9))) == 2 * 2 * 8 * 3 * 25 * 81
+    x = torch.zeros(4, 10, requires_grad=True)
+    layer = nn.Linear(10, 20)
+    assert flops_of(lambda: layer(x).sum().backward()) == 3 * 2 * 4 * 10 * 20  # forward, by weights, by inputs
+
+
+def conv(k: int, a: int, b: int, side: int) -> int:
+    return 2 * k * k * a * b * side * side
+
+
+def test_a_dcgan_by_hand() -> None:
+    adam = partial(torch.optim.Adam, lr=1e-3)
+    G, D = DCGANGenerator(16, 1, z_dim=10, width=8), DCGANDiscriminator(16, 1, width=8, norm="none")
+    gan = GAN(G, D, NonSaturating(), adam, adam, n_critic=2)
+    found = step_cost(gan, Batch(torch.zeros(6, 1, 16, 16), None))
+    # z to 4x4, up to 8x8, up to 16x16; a transposed convolution costs its kernel at each input
+    generator = conv(4, 10, 16, 1) + conv(4, 16, 8, 4) + conv(4, 8, 1, 8)
+    first, rest = conv(4, 1, 8, 8), conv(4, 8, 16, 4) + conv(4, 16, 1, 1)
+    assert found.generator == generator
+    d = generator + 2 * (2 * first + 3 * rest)  # reals and fakes; nobody asks for gradients of pixels
+    assert found.d_step == pytest.approx(d, rel=0.01)
+    # through D to the pixels without gradients of D's weights, and G's three passes but for those of z
+    g = 2 * first + 2 * rest + 3 * generator - conv(4, 10, 16, 1)
+    assert found.g_step == pytest.approx(g / 2, rel=0.01)
+    assert found.total == pytest.approx(d + g / 2, rel=0.01)
+
+
+def test_lazy_penalties_share_their_cost_out() -> None:
+    adam = partial(torch.optim.Adam, lr=1e-3)
+
+    def cost(every: int) -> dict[str, float]:
+        G, D = DCGANGenerator(16, 1, z_dim=10, width=8), DCGANDiscriminator(16, 1, width=8, norm="none")
+        before = [p.clone() for p in D.parameters()]
+        gan = GAN(G, D, NonSaturating(), adam, adam, penalties={"r1": R1(1.0, every=every), "r2": R2(1.0, every=every)})
+        found = step_cost(gan, Batch(torch.zeros(4, 1, 16, 16), None)).penalties
+        assert all(torch.equal(a, b) for a, b in zip(before, D.parameters(), strict=True))
+        assert set(gan.penalties) == {"r1", "r2"}
+        return found
+
+    each, lazy = cost(1), cost(4)
+    assert each["r1"] == each["r2"] > 0
+    assert lazy["r1"] == each["r1"] / 4
+
+
+DIGITS = ["+experiment=image/digits", "trainer=cpu", "threads=1"]
+
+
+@pytest.mark.slow
+def test_hours_are_those_that_the_training_takes(tmp_path: Path) -> None:
+    done = run("estimate", *DIGITS, "budget_samples=12800", "steps=50", f"out={tmp_path / 'told.json'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "told.json").read_text())
+    began = time.time()
+    done = run(
+        "train", *DIGITS, "budget_samples=12800", "logger=none", f"paths.output_dir={tmp_path / 'r'}", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").open()]
+    seconds = 12800 / (sum(row["samples_per_second"] for row in rows) / len(rows))
+    assert time.time() - began > seconds * 0.7
+    assert told["hours"] * 3600 == pytest.approx(seconds, rel=0.5)  # others use the machine too: 25 % when it is quiet
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["steps=2"], "steps=2"),
+        (["watts=-3"], "watts=-3"),
+        (["trainer.devices=auto"], "trainer.devices=auto"),
+        (["budget=3"], "budget"),
+    ],
+)
+def test_mistakes_are_one_line(given: list[str], words: str, tmp_path: Path) -> None:
+    done = run("estimate", *DIGITS, *given, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -22,6 +22,13 @@ from gan_kit._fit import Unfit, fitted, shown, words
 from gan_kit.types import UserError
 
 VERSION_BASE = "1.3"
+TRUSTED = (
+    "gan_kit.",
+    "torch.optim.",
+    "lightning.pytorch.trainer.",
+    "lightning.pytorch.Trainer",
+    "lightning.pytorch.loggers.",
+)
 _composed = "train"  # the config whose keys an error lists
 
 
@@ -62,12 +69,13 @@ class Builder:
     """Builds the parts of a config; a mistake in one is a UserError with the key as the user writes it.
 
     Types are checked against the constructors' annotations first: what torch says of width='abc' helps nobody.
+    foreign: the config came out of a run's folder, which may be somebody else's: it builds what gan_kit itself builds
     """
 
-    def __init__(self, cfg: Any):
+    def __init__(self, cfg: Any, foreign: bool = False):
         from omegaconf import OmegaConf
 
-        self.cfg = cfg
+        self.cfg, self.foreign = cfg, foreign
         self._written = OmegaConf.to_container(cfg, resolve=False)
 
     def whole(self, key: str, least: int, optional: bool = False) -> None:
@@ -160,6 +168,8 @@ class Builder:
         node = {k: self._checked(v, f"{key}.{k}") for k, v in node.items()}
         if not isinstance(node.get("_target_"), str):
             return node
+        if self.foreign:
+            _check_trusted(node["_target_"], self.written(key))
         from hydra.utils import get_object
 
         try:
@@ -189,6 +199,21 @@ class Builder:
                 wanted = words(hints[name])
                 raise UserError(f"{self.written(f'{key}.{name}')}={shown(value)} is not {wanted}") from None
         return node
+
+
+def _check_trusted(target: str, key: str) -> None:
+    """Raises UserError for what a config of our own would not build: `os.system` is a target like any other."""
+    from hydra.utils import get_object
+
+    named = [name for name in os.environ.get("GAN_KIT_TRUST", "").split(",") if name]
+    trusted = (*TRUSTED, *(f"{name.removesuffix('.')}." for name in named))
+    # by its own module too: gan_kit.files.os.system begins like one of ours
+    if not target.startswith(trusted) or not f"{getattr(get_object(target), '__module__', '')}.".startswith(trusted):
+        package = target.partition(".")[0]
+        raise UserError(
+            f"{key} of this run's config wants to build {target}, which gan_kit does not: a run's folder is somebody's "
+            f"file, not code to run; if you trust it, set GAN_KIT_TRUST={package} in the environment"
+        )
 
 
 def _at(node: Any, part: str) -> Any:

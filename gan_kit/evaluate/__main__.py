@@ -120,7 +120,7 @@ def _score_run(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Pat
     config = OmegaConf.load(run / "config.yaml")
     if cfg.data.root is not None:
         config.data.root = cfg.data.root
-    data = _door.Builder(config)("data")
+    data = _door.Builder(config, foreign=True)("data")
     if tuple(data.spec.shape) != tuple(gan.spec.shape):
         raise UserError(f"{run}: its generator makes {gan.spec.shape}, its data are {data.spec.shape}")
     print(f"run        {run}  ({gan.facts.get('samples_seen', 0):,} samples seen)")

@@ -132,7 +132,7 @@ def step(home: Path, rounds: int, workers: int) -> None:
             steps.append(time.perf_counter() - start)
     share = sum(waits) / sum(steps)
     print(
-        f"step, DCGAN-32 (width 32), batch 64: {1e3 * statistics.median(steps):.1f} ms, {share:.2%} of it waiting for data"
+        f"step, DCGAN-32, width 32, batch 64: {1e3 * statistics.median(steps):.1f} ms, {share:.2%} of it waits for data"
     )
 
 

@@ -124,6 +124,12 @@ class Builder:
         with self.errors(key):
             return instantiate(plain, _convert_="all", **more)
 
+    def plain(self, key: str) -> Any:
+        """What stands at `key`, resolved and checked like what is built, as plain containers."""
+        from omegaconf import OmegaConf
+
+        return self._checked(OmegaConf.to_container(OmegaConf.select(self.cfg, key), resolve=True), key)
+
     @contextmanager
     def errors(self, key: str) -> Iterator[None]:
         """What building the part at `key` raises is a UserError."""
@@ -169,7 +175,7 @@ class Builder:
         if not isinstance(node.get("_target_"), str):
             return node
         if self.foreign:
-            _check_trusted(node["_target_"], self.written(key))
+            check_trusted(node["_target_"], self.written(key))
         from hydra.utils import get_object
 
         try:
@@ -201,7 +207,7 @@ class Builder:
         return node
 
 
-def _check_trusted(target: str, key: str) -> None:
+def check_trusted(target: str, key: str) -> None:
     """Raises UserError for what a config of our own would not build: `os.system` is a target like any other."""
     from hydra.utils import get_object
 
@@ -226,7 +232,9 @@ def _at(node: Any, part: str) -> Any:
 
 
 def fail(message: str) -> NoReturn:
-    print(f"error: {_folded(message)}", file=sys.stderr)
+    rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
+    who = "" if rank == "0" else f"rank {rank}: "
+    print(f"error: {who}{_folded(message)}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -317,6 +325,11 @@ def _as_mistake(error: BaseException) -> str | None:
             )
         if name == "MisconfigurationException":
             return str(link)
+        if name == "UnpicklingError":
+            return (
+                "the checkpoint holds more than tensors and plain values, which gan_kit never writes nor loads: it may "
+                "run code; go on from another checkpoint"
+            )
         if name == "OutOfMemoryError":
             return f"the device has no memory left: set a smaller data.batch_size, or model.accumulate=2 ({link})"
         if isinstance(link, RuntimeError) and str(link).startswith("Error(s) in loading state_dict"):

@@ -42,7 +42,7 @@ def main() -> None:
             if key in own:
                 arguments.remove(argument)
                 own[key] = _number(key, value) if key != "out" else value
-        from gan_kit.train import normalised
+        from gan_kit._arguments import normalised
 
         with _door.one_line_errors(composing=True):
             cfg = _door.compose("train", normalised(arguments))

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import shutil
+import socket
 import struct
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from gan_kit.types import UserError
@@ -23,6 +26,7 @@ __all__ = [
     "claimed",
     "is_run",
     "is_whole",
+    "locked",
     "newest_run",
     "newest_whole",
 ]
@@ -47,6 +51,34 @@ def abandoned(folder: Path) -> None:
     for place in (folder, *list(folder.parents)[:1]):
         with contextlib.suppress(OSError):  # not empty
             place.rmdir()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within, no other process has this run; a lock goes with its process, also when that is killed.
+
+    Raises UserError where another process has it.
+    """
+    import fcntl
+
+    with (folder / CLAIM / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"{folder} is being trained by {file.read().strip() or 'another process'}: wait for it or stop it, "
+                f"or start a run of its own without resume="
+            ) from None
+        except OSError as error:
+            warnings.warn(f"{folder} can't be locked ({error}): see that nobody else trains it", stacklevel=3)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 def checkpoint_path(run: Path, samples_seen: int) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_kit import _door
+from gan_kit._samples import folder_name, write_samples
 from gan_kit.types import UserError
 
 HELP = """\
@@ -39,13 +40,7 @@ def main() -> None:
 
 def sample(cfg: Any) -> Path:
     """Write n PNG files and grid.png; -> their folder."""
-    import math
-
-    import torch
-    from tqdm import tqdm
-
     from gan_kit.bundle import load
-    from gan_kit.pictures import grid, save_png, to_uint8
     from gan_kit.runs import is_run, newest_run
 
     settings = _door.Builder(cfg)
@@ -56,29 +51,14 @@ def sample(cfg: Any) -> Path:
         raise UserError(f"label={cfg.label} is neither a class index nor a name; leave it out for all classes")
     where = Path(str(cfg.run))
     gan = load(where).to(_door.device(str(cfg.device)))
-    name = "_".join(f"{k}={cfg[k]}" for k in ("label", "seed", "psi") if cfg[k] is not None)
     if cfg.out:
         out = Path(str(cfg.out))
     else:
         home = newest_run(where) if is_run(where) or not (where / "config.yaml").is_file() else where
-        out = home / "generated" / name
+        out = home / "generated" / folder_name(cfg.label, cfg.seed, cfg.psi)
         for old in out.glob("[0-9]*.png"):  # of an earlier call, perhaps of a generator that has trained on since
             old.unlink()
-    out.mkdir(parents=True, exist_ok=True)
-    shown: list[torch.Tensor] = []
-    written = 0
-    with tqdm(total=cfg.n, unit=" samples", disable=None) as bar:
-        for x in gan.batches(cfg.n, cfg.label, cfg.seed, cfg.psi, cfg.batch_size):
-            if x.dim() == 4:
-                for image in to_uint8(x).permute(0, 2, 3, 1).numpy():
-                    save_png(image, out / f"{written:06d}.png")
-                    written += 1
-            if len(shown) * cfg.batch_size < (256 if x.dim() == 4 else 10_000):
-                shown.append(x)
-            bar.update(len(x))
-    head = torch.cat(shown)[: 256 if x.dim() == 4 else 10_000]
-    save_png(grid(head, columns=max(1, round(math.sqrt(len(head))))), out / "grid.png")
-    print(f"{out / 'grid.png'}" + (f"  and {written} pictures beside it" if written else ""))
+    write_samples(gan, out, cfg.n, cfg.label, cfg.seed, cfg.psi, cfg.batch_size)
     return out
 
 

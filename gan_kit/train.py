@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import os
 import re
 import shlex
@@ -13,18 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from gan_kit import _door
+from gan_kit._arguments import HYDRA, PRINT_CLI, group_names, normalised, quoted
 from gan_kit.types import UserError
 
-HYDRA = ".hydra"  # in a run: the config with its interpolations, the overrides
-
-FLAGS = {
-    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"),
-    *("--shell-completion", "-sc"),
-}
-FLAGS_WITH_VALUE = {
-    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
-    *("--experimental-rerun", "--info", "-i"),
-}
+RANK_JOB = "GAN_KIT_RANK_JOB"  # in the environment of the ranks that rank 0 starts: the config it composed
 
 HELP = """\
 Train a GAN.
@@ -39,9 +31,10 @@ Often set (conf/train.yaml has them all; --cfg job prints what a command line co
   seed=0  threads=2          random streams; CPU threads
   data.batch_size=64  data.root=DIR  image_size=32
   generator.width=64  optimizer.g.lr=2.0e-4  objective.gamma.start=0.5
-  logger=tensorboard|csv|wandb|none   trainer=auto|cpu   trainer.precision=bf16-mixed
+  logger=tensorboard|csv|wandb|none   trainer=auto|cpu|ddp   trainer.precision=bf16-mixed
   debug=two_steps            two steps of everything, to try an experiment out
   --multirun seed=0,1,2      a sweep
+  --print-cli                print the run.yaml that trains the same by python -m gan_kit.cli, and leave
 
 Groups:
   {groups}
@@ -49,12 +42,18 @@ Groups:
 
 
 def main() -> None:
+    if job := os.environ.pop(RANK_JOB, None):
+        with _door.one_line_errors():
+            sys.exit(_train_as_rank(job))
     started = False
 
     def task(cfg: Any) -> None:
         nonlocal started
         started = True
         with _door.one_line_errors():
+            if printing:
+                print_cli(cfg)
+                return
             code = train(cfg, _given())
         if code:
             sys.exit(code)
@@ -68,6 +67,8 @@ def main() -> None:
         with _door.leaving_at_once():
             import hydra
 
+        printing = PRINT_CLI in arguments
+        arguments = [a for a in arguments if a != PRINT_CLI]  # Hydra does not know it
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole, and leave as one line
         sys.argv[1:] = arguments
         run = hydra.main(version_base=_door.VERSION_BASE, config_path=str(_door.conf_dir()), config_name="train")(task)
@@ -96,113 +97,38 @@ def _experiments() -> str:
 
 
 def _groups() -> list[str]:
-    return [f"{name}={'|'.join(_door.options(name))}" for name in _group_names() if name != "experiment"]
+    return [f"{name}={'|'.join(_door.options(name))}" for name in group_names() if name != "experiment"]
 
 
-def normalised(arguments: list[str]) -> list[str]:
-    """The command line as Hydra takes it: its own flags first, then `experiment=` and `debug=` as appended groups in
-    this order, then overrides; a run to resume brings its own config."""
-    if not arguments:
-        raise UserError(
-            f"name an experiment: python -m gan_kit.train +experiment={_door.options('experiment')[0]} (have "
-            f"{', '.join(_door.options('experiment'))}); --help tells more"
-        )
-    flags, rest, late = [], [], {}
-    for i, argument in enumerate(arguments):
-        key, _, value = argument.lstrip("+").partition("=")
-        if i and arguments[i - 1] in FLAGS_WITH_VALUE:
-            flags.append(argument)
-        elif argument.startswith("-"):
-            flag = argument.partition("=")[0]
-            if flag not in FLAGS | FLAGS_WITH_VALUE:
-                have = sorted(f for f in FLAGS | FLAGS_WITH_VALUE if f.startswith("--"))
-                raise UserError(
-                    f"no such flag {flag}: {_door.nearest(flag, have)}settings are key=value, no dashes; see --help"
-                )
-            flags.append(argument)
-        elif key in ("experiment", "debug"):
-            late[key] = f"+{key}={value}"
-        elif key == "resume" and value not in ("", "null"):
-            late[key] = value
-        else:
-            rest.append(argument)
-    more = _config_dirs(flags)
-    for key in late.keys() & {"experiment", "debug"}:
-        names = _door.options(key, more)
-        for name in late[key].partition("=")[2].split(","):
-            if name not in names:
-                raise UserError(f"no {key} {name!r}: {_door.nearest(name, names)}have {', '.join(names)}")
-    if not more:
-        _refuse_unknown_additions(rest)
-    if "resume" in late:
-        if "experiment" in late:
-            raise UserError("give resume= or +experiment=, not both: a run goes on with its own experiment")
-        if changed := [a for a in (*rest, *late.values()) if a.lstrip("+").partition("=")[0] in _group_names()]:
-            raise UserError(f"a resumed run keeps its groups, {changed[0]} can't change one; set single keys instead")
-        return flags + resuming(Path(late.pop("resume").strip("'\"")), rest)
-    return flags + [late[k] for k in ("experiment", "debug") if k in late] + rest
+def _train_as_rank(job: str) -> int:
+    """As one of the ranks that rank 0 started on this machine: nothing is composed, claimed or said anew."""
+    import ctypes
+    import json
+    import signal
 
-
-def _refuse_unknown_additions(overrides: list[str]) -> None:
-    """`+key=value` adds a setting; one that nothing reads is a misspelling."""
-    added = [key for o in overrides if o.startswith("+") for key in [o.lstrip("+").partition("=")[0]]]
-    if not added:
-        return
-    import yaml
-
-    settings = yaml.safe_load((_door.conf_dir() / "train.yaml").read_text()).keys() - {"defaults"}
-    known = sorted(settings | set(_group_names()))
-    for key in added:
-        top = re.split(r"[.@/]", key)[0]
-        if top not in known:
-            raise UserError(f"no such setting {key!r}: {_door.nearest(top, known)}have {', '.join(known)}")
-
-
-def _group_names() -> list[str]:
-    return sorted(p.name for p in _door.conf_dir().iterdir() if p.is_dir())
-
-
-def _config_dirs(flags: list[str]) -> list[Path]:
-    """Folders of the user's own configs, as `--config-dir` names them."""
-    text = " ".join(flags).replace("--config-dir=", "--config-dir ").replace("-cd ", "--config-dir ").split()
-    return [Path(b) for a, b in itertools.pairwise(text) if a == "--config-dir"]
-
-
-def resuming(path: Path, overrides: list[str]) -> list[str]:
+    from hydra.core.utils import setup_globals
     from omegaconf import OmegaConf
 
-    from gan_kit.runs import newest_run
-
-    run = newest_run(path).resolve()
-    saved = run / HYDRA
-    if not (saved / "config.yaml").is_file():
-        raise UserError(f"{run} has no {HYDRA}/config.yaml, so it can't be resumed from here")
-    resolved = OmegaConf.load(run / "config.yaml")
-    pinned = f"schedule_samples={resolved.schedule_samples}"  # a larger budget must not stretch what has begun
-    return [
-        f"--config-path={saved}",
-        "--config-name=config",
-        *([] if any(o.lstrip("+").startswith("schedule_samples=") for o in overrides) else [pinned]),
-        *overrides,
-        f"resume={quoted(run)}",
-        f"paths.output_dir={quoted(run)}",
-        "hydra.run.dir=.",
-        "hydra.output_subdir=null",
-        "hydra/job_logging=stdout",
-    ]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all; rank 0 tells the others
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: when rank 0 dies, however it does
+    setup_globals()
+    config, run, checkpoint = json.loads(job)
+    train(OmegaConf.create(config), place=(Path(run), Path(checkpoint) if checkpoint else None))
+    return 0  # rank 0 says how it ended
 
 
-def quoted(path: Path) -> str:
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def train(cfg: Any, given: Sequence[str] = ()) -> int:
-    """Build everything that `cfg` names and train; -> exit code (130 or 143 after a signal).
+def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] | None = None) -> int:
+    """Build everything that `cfg` names and train; -> exit code (130, 138 or 143 after a signal).
 
     given: the overrides that made `cfg`, to keep beside it
+    place: the run's folder, and the checkpoint to resume from, where another rank has claimed them already
     """
+    import json
     import logging
     import warnings
+
+    from omegaconf import OmegaConf
 
     with _door.leaving_at_once():
         import torch
@@ -214,12 +140,14 @@ def train(cfg: Any, given: Sequence[str] = ()) -> int:
         import gan_kit.data
         import gan_kit.image  # noqa: F401 (what most configs build)
         from gan_kit.callbacks import Interrupt
-        from gan_kit.runs import abandoned, claimed, newest_whole
+        from gan_kit.runs import abandoned
+        from gan_kit.strategies import how_it_ended, lost_connection
 
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says on stdout what is raised as well
-    build = _door.Builder(cfg)
+    build = _door.Builder(cfg, foreign=bool(cfg.resume))
     build.whole("seed", 0)
     for key in ("image_size", "budget_samples", "schedule_samples", "log_every_steps"):
         build.whole(key, 1)
@@ -232,13 +160,18 @@ def train(cfg: Any, given: Sequence[str] = ()) -> int:
         torch.set_num_threads(cfg.threads)
     torch.manual_seed(cfg.seed)
     data = build("data")
-    fresh = not cfg.resume
-    run = Path(cfg.paths.output_dir)
-    checkpoint = None if fresh else newest_whole(run)
-    if fresh:
-        run = claimed(run)
+    environment = dict(os.environ)
+    launched = place is not None
+    fresh = not cfg.resume and not launched
+    team = None if launched else _team(cfg, build)
+    lead = not launched and (team is None or team.is_global_zero)
+    if not lead:
+        warnings.simplefilter("ignore")  # rank 0 has said it
+    held = contextlib.ExitStack()  # the lock on the run's folder
+    run, checkpoint = place or _placed(cfg, team, held)
     began = False
     interrupt: Interrupt | None = None
+    trainer: Trainer | None = None
     try:
         cfg.paths.output_dir, cfg.resume = str(run), None
         as_composed = cfg.copy()  # with its interpolations: what a resumed run starts from
@@ -256,19 +189,28 @@ def train(cfg: Any, given: Sequence[str] = ()) -> int:
         interrupt = next((c for c in callbacks if isinstance(c, Interrupt)), None)
         for callback in callbacks:
             if hasattr(callback, "prepare"):  # may train a classifier: before anything of this run is begun
+                if team is not None and not lead:
+                    team.strategy.barrier()  # what rank 0 has trained is found in the cache
                 with build.errors("callbacks"):
                     callback.prepare(data)
+                if team is not None and lead:
+                    team.strategy.barrier()
         callbacks.append(LambdaCallback(on_train_start=keep_config))  # last: the others found nothing amiss
         loggers = build.parts("logger")
-        trainer: Trainer = build("trainer", callbacks=callbacks, logger=loggers or False)
+        trainer = build("trainer", callbacks=callbacks, logger=loggers or False)
+        assert trainer is not None
         with build.errors("optimizer"):
             gan.configure_optimizers()
         data.train_dataloader()  # its mistakes, before anything is announced
         if trainer.is_global_zero:
             _announce(cfg, data, gan, run, checkpoint)
+        if trainer.world_size > 1:
+            os.environ[RANK_JOB] = json.dumps(
+                [OmegaConf.to_container(as_composed), str(run), str(checkpoint) if checkpoint else None]
+            )
         trainer.fit(gan, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except BaseException as error:
-        if fresh and not began:
+        if fresh and lead and not began:
             abandoned(run)
         if isinstance(error, SystemExit | KeyboardInterrupt):  # Lightning turns the second into the first
             if interrupt is None or interrupt.received is None:
@@ -277,19 +219,92 @@ def train(cfg: Any, given: Sequence[str] = ()) -> int:
                 f"stopped at once, without saving; the last checkpoint goes on with\n  {_go_on(run)}", file=sys.stderr
             )
             return 128 + interrupt.received
+        if lost_connection(error):
+            if launched:
+                raise SystemExit(1) from None  # rank 0 is gone, or says the same
+            procs = getattr(trainer.strategy.launcher, "procs", []) if trainer else []
+            who = how_it_ended(procs, seconds=3) or f"a process is gone or does not answer ({str(error)[:200]})"
+            raise UserError(f"{who}; what it said is above; go on from the last checkpoint: {_go_on(run)}") from error
         if isinstance(error, OSError) and began:
             raise UserError(_door.as_disk(error, f"resume={_from_here(run)}")) from error
         raise
+    finally:
+        held.close()
+        _restore_environment(environment)
+    if trainer.world_size > 1:
+        trainer.strategy.disband()  # type: ignore[union-attr]
     received = interrupt.received if interrupt else None
     if trainer.is_global_zero:
         _conclude(run, gan.samples_seen, interrupted=received is not None)
     return 128 + received if received else 0
 
 
+def print_cli(cfg: Any) -> None:
+    """Print the run.yaml of a composed config; its data are looked at, nothing is written."""
+    from gan_kit._converted import as_yaml, run_config
+
+    build = _door.Builder(cfg)
+    build.whole("seed", 0)
+    build.whole("threads", 1, optional=True)
+    spec = build("data").spec
+    cfg.spec = {"shape": list(spec.shape), "num_classes": spec.num_classes}
+    build.resolve()
+    sys.stdout.write(as_yaml(run_config(cfg)))
+
+
+def _team(cfg: Any, build: _door.Builder) -> Any:
+    """The trainer of several processes as it stands before anything of the run is built, or None for one process.
+
+    Where torchrun, SLURM or the like started them, each comes here by itself: they are connected, to agree on a folder.
+    """
+    if cfg.trainer.get("devices") == 1 and cfg.trainer.get("num_nodes", 1) == 1:
+        return None
+    team = build("trainer", logger=False)
+    if team.world_size == 1:
+        return None
+    if not hasattr(team.strategy, "average_gradients"):
+        raise UserError(f"training on {team.world_size} devices needs trainer=ddp, or trainer.strategy=gan_ddp")
+    if team.strategy.cluster_environment.creates_processes_externally:
+        team.strategy.setup_environment()
+    elif team.num_nodes > 1:
+        raise UserError(
+            f"trainer.num_nodes={team.num_nodes}: start it on each node by torchrun or srun, docs/cluster.md"
+        )
+    return team
+
+
+def _placed(cfg: Any, team: Any, held: contextlib.ExitStack) -> tuple[Path, Path | None]:
+    """The run's folder and the checkpoint that it goes on from: rank 0 claims and locks it, the others are told."""
+    from gan_kit.runs import claimed, locked, newest_whole
+    from gan_kit.strategies import lost_connection
+
+    place: Any = None
+    if team is None or team.is_global_zero:
+        run = Path(cfg.paths.output_dir) if cfg.resume else claimed(Path(cfg.paths.output_dir))
+        held.enter_context(locked(run))
+        place = run, newest_whole(run) if cfg.resume else None
+    try:
+        return team.strategy.broadcast(place) if team is not None else place
+    except Exception as error:
+        if lost_connection(error):
+            raise SystemExit(2) from None  # rank 0 has said why
+        raise
+
+
+def _restore_environment(before: dict[str, str]) -> None:
+    """Take back what launching left (addresses, ranks), which the next job of a sweep would take for its own."""
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 def _keep(run: Path, as_composed: Any, resolved: Any, given: Sequence[str] | None) -> None:
     """Write the configs, once training has begun: a start that fails leaves those of the run as they are."""
+    import warnings
+
     from omegaconf import OmegaConf
 
+    from gan_kit._converted import as_yaml, run_config
     from gan_kit.files import write_whole
 
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -298,6 +313,10 @@ def _keep(run: Path, as_composed: Any, resolved: Any, given: Sequence[str] | Non
         write_whole(run / HYDRA / "overrides.yaml", OmegaConf.to_yaml(list(given)))
     write_whole(run / HYDRA / "config.yaml", OmegaConf.to_yaml(as_composed))
     write_whole(run / "config.yaml", OmegaConf.to_yaml(resolved))
+    try:
+        write_whole(run / "run.yaml", as_yaml(run_config(resolved)))
+    except UserError as error:
+        warnings.warn(f"no run.yaml for the Lightning CLI: {error}", stacklevel=2)
 
 
 def _announce(cfg: Any, data: Any, gan: Any, run: Path, checkpoint: Path | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -42,10 +43,14 @@ class AudioSpec:
     """What a waveform and its spectra are: two models that share sound must agree on all of it.
 
     sample_rate: Hz; clip_samples: of a training clip
-    n_fft, hop_length, win_length: samples, a periodic Hann window; center: frames are centred, the ends padded
+    n_fft, hop_length, win_length: samples, a periodic Hann window in the middle of n_fft
+    center: frame l is centred on sample l hop_length, n_fft / 2 samples mirrored at the ends: T // hop_length + 1
+        frames; False mirrors (n_fft - hop_length) / 2, so that T samples are T / hop_length frames (HiFi-GAN, Vocos)
     n_mels, fmin, fmax: mel bands and their edges in Hz (None: half the sample rate); mel_scale: "slaney" or "htk";
         mel_norm: "slaney" (bands of equal area) or "none"
     power: of the magnitude, 1 or 2; log: "ln" or "log10"; eps: the smallest value the log is taken of
+
+    Raises UserError for values that make no spectrum.
     """
 
     sample_rate: int
@@ -62,6 +67,58 @@ class AudioSpec:
     power: float = 1.0
     log: str = "ln"
     eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "clip_samples", "n_fft", "hop_length", "win_length", "n_mels"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"audio.{name}={value} is no whole number from 1 on")
+        if self.n_fft % 2 or self.win_length > self.n_fft:
+            raise UserError(
+                f"audio.n_fft={self.n_fft} must be even and at least win_length={self.win_length}; "
+                f"set audio.n_fft={max(self.n_fft, self.win_length) + 1 & ~1}"
+            )
+        if 2 * self.hop_length > self.win_length:
+            raise UserError(
+                f"audio.hop_length={self.hop_length} leaves samples that no Hann window of "
+                f"win_length={self.win_length} hears well; set audio.hop_length={max(self.win_length // 2, 1)} or less"
+            )
+        if not self.center and self.hop_length % 2:
+            raise UserError(
+                f"audio.hop_length={self.hop_length} is odd: with center=false the same number of samples is mirrored "
+                "at both ends; set an even audio.hop_length, or audio.center=true"
+            )
+        top = self.sample_rate / 2 if self.fmax is None else self.fmax
+        if not 0 <= self.fmin < top <= self.sample_rate / 2:
+            raise UserError(
+                f"mel bands from audio.fmin={self.fmin:g} to fmax={top:g} Hz; keep 0 <= fmin < fmax <= "
+                f"{self.sample_rate / 2:g}, half the sample rate"
+            )
+        known = {
+            "mel_scale": ("slaney", "htk"),
+            "mel_norm": ("slaney", "none"),
+            "power": (1, 2),
+            "log": ("ln", "log10"),
+        }
+        for name, have in known.items():
+            if getattr(self, name) not in have:
+                raise UserError(f"no audio.{name}={getattr(self, name)}; have {', '.join(map(str, have))}")
+        if not 0 < self.eps < math.inf:
+            raise UserError(f"audio.eps={self.eps} must be above 0, such as 1e-5")
+
+    @property
+    def bins(self) -> int:
+        """F of a spectrum, from 0 Hz to half the sample rate"""
+        return self.n_fft // 2 + 1
+
+    def frames(self, samples: int | None = None) -> int:
+        """L of a sound of so many samples, of a clip by default"""
+        return (self.clip_samples if samples is None else samples) // self.hop_length + self.center
+
+    def differences(self, other: AudioSpec) -> list[str]:
+        """What the two don't agree on, a line each: "n_fft: 1024, other 2048"; clip lengths may differ."""
+        pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return [f"{name}: {a}, other {b}" for name, a, b in pairs if a != b and name != "clip_samples"]
 
 
 @dataclass(frozen=True)

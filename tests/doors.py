@@ -20,7 +20,8 @@ from pathlib import Path
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
-        "gan_kit.train", "gan_kit.sample", "gan_kit.prepare", "gan_kit.data.prepare.pipeline",
+        "gan_kit.train", "gan_kit.cli", "gan_kit._command_line",
+        "gan_kit.sample", "gan_kit.prepare", "gan_kit.data.prepare.pipeline",
         "gan_kit.evaluate.__main__", "gan_kit.evaluate.suite",
         "gan_kit.bundle", "gan_kit.callbacks", "gan_kit.adversarial", "gan_kit.data",
         "gan_kit.image", "gan_kit.vector", "hydra", "omegaconf", "lightning.pytorch",
@@ -116,6 +117,7 @@ def _main(
     err: str,
 ) -> None:
     import importlib
+    import importlib.util
 
     import torch
 
@@ -139,6 +141,7 @@ def _main(
         resource.setrlimit(what, (most, resource.getrlimit(what)[1]))
     torch.set_num_threads(1)
     sys.argv = [f"gan_kit.{door}", *arguments]
+    sys.modules["__main__"].__spec__ = importlib.util.find_spec(f"gan_kit.{door}")  # what Lightning starts ranks by
     try:
         importlib.import_module(f"gan_kit.{door}").main()
     finally:

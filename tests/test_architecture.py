@@ -20,19 +20,20 @@ MAY_IMPORT = {
     # words that all rooms share
     "types": "",
     "files": "",
+    "lazy": "",
     "noise": "",
     "nn": "",
     # networks: they never see the core, nor each other's domain
     "image": "types noise nn",
-    "audio": "types noise nn",
+    "audio": "lazy types noise nn",
     "tokens": "types noise nn",
     "vector": "types noise nn",
     # the core: it never sees a network
     "latent": "types noise",
     "adversarial": "types noise latent",
     # data and scores
-    "data": "types files",
-    "evaluate": "types files noise nn pictures",
+    "data": "lazy types files",
+    "evaluate": "lazy types files noise nn pictures",
     # around a run
     "runs": "types",
     "cost": "types",
@@ -43,7 +44,7 @@ MAY_IMPORT = {
     # `import gan_kit` offers load, lazily
     "__init__": "bundle",
 }
-SHARED = {"_door", "_fit"}  # by the doors
+SHARED = {"_arguments", "_door", "_fit", "_converted", "_samples", "_cli_errors", "_command_line"}  # by the doors
 DOORS = {"train", "sample", "prepare", "estimate", "export", "cli", "__main__", *SHARED}
 
 # only a door knows how its arguments came; constructors take plain, typed ones

@@ -13,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 
 from gan_kit import _door
-from gan_kit.train import normalised
+from gan_kit._arguments import normalised
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])

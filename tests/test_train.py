@@ -16,8 +16,8 @@ import torch
 from doors import Door, run
 
 from gan_kit import _door
+from gan_kit._arguments import normalised
 from gan_kit.runs import checkpoints, is_run
-from gan_kit.train import normalised
 from gan_kit.types import UserError
 
 TWO = ["+experiment=ring", "debug=two_steps", "logger=none", "trainer=cpu"]

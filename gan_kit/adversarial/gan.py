@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import lightning.pytorch as L
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan_kit.adversarial.ema import EMA
 from gan_kit.adversarial.losses import Loss
-from gan_kit.adversarial.penalties import DView, Penalty
-from gan_kit.adversarial.schedule import Scheduled, value_at
+from gan_kit.adversarial.penalties import Penalty
+from gan_kit.adversarial.players import Players, describe, frozen
+from gan_kit.adversarial.schedule import Scheduled
 from gan_kit.latent import Normal, Prior
-from gan_kit.noise import BatchNoise, Noise, mix
-from gan_kit.types import Batch, Critique, UserError
+from gan_kit.noise import BatchNoise, Noise
+from gan_kit.types import Batch, UserError
 
 __all__ = ["GAN", "frozen"]
 
-SCHEDULES = ("lr_g", "lr_d", "beta2_g", "beta2_d")
 
-
-@contextmanager
-def frozen(net: nn.Module) -> Iterator[None]:
-    """Within the block no parameter of `net` takes gradients."""
-    taking = [p for p in net.parameters() if p.requires_grad]
-    for p in taking:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in taking:
-            p.requires_grad_(True)
-
-
-class GAN(L.LightningModule):
+class GAN(Players):
     """The adversarial step over injected networks, losses and optimisers; data of any rank.
 
     generator: G(z, y) -> x with an attribute `z_dim`; discriminator: D(x, y) -> Critique
@@ -79,32 +60,26 @@ class GAN(L.LightningModule):
         seed: int = 0,
         init_seed: int | None = None,
     ):
-        super().__init__()
-        self.automatic_optimization = False
-        if n_critic < 1 or accumulate < 1:
-            raise UserError(f"n_critic={n_critic} and accumulate={accumulate} must be at least 1")
-        if unknown := (schedules or {}).keys() - set(SCHEDULES):
-            raise UserError(f"no such schedule {sorted(unknown)}; have {sorted(SCHEDULES)}")
-        self.generator: Any = generator
-        self.discriminator: Any = discriminator
-        if init_seed is not None:
-            for name, net in (("generator", generator), ("discriminator", discriminator)):
-                with torch.random.fork_rng():
-                    torch.manual_seed(mix(init_seed, *name.encode()))
-                    net.reset_parameters()  # type: ignore[operator]
-        self.loss, self.penalties = loss, dict(penalties or {})
-        self.augment, self.augment_p = augment, augment_p
-        self.ema, self.prior = ema, prior or Normal()
-        self.generator_ema: Any = copy.deepcopy(generator).eval().requires_grad_(False) if ema else None
-        self.optimizer_g, self.optimizer_d = optimizer_g, optimizer_d
-        self.n_critic, self.accumulate = n_critic, accumulate
-        self.clip_g, self.clip_d = clip_g, clip_d
-        self.schedules = dict(schedules or {})
-        self.seed = seed
-        self.step, self.samples_seen = 0, 0
-        self._settings: list[list[dict[str, Any]]] = []  # of the optimisers, as configured here and in the checkpoint
-        self._saved_settings: list[list[dict[str, Any]]] | None = None
-        self.scalars: dict[str, Tensor] = {}  # of the latest step, detached: callbacks read them when they wish
+        super().__init__(
+            generator,
+            discriminator,
+            loss,
+            optimizer_g,
+            optimizer_d,
+            penalties=penalties,
+            augment=augment,
+            augment_p=augment_p,
+            ema=ema,
+            accumulate=accumulate,
+            clip_g=clip_g,
+            clip_d=clip_d,
+            schedules=schedules,
+            seed=seed,
+            init_seed=init_seed,
+        )
+        if n_critic < 1:
+            raise UserError(f"n_critic={n_critic} must be at least 1")
+        self.prior, self.n_critic = prior or Normal(), n_critic
 
     # ---- the step -------------------------------------------------------------------------------------------
 
@@ -124,26 +99,7 @@ class GAN(L.LightningModule):
     def d_loss(self, real: Tensor, y: Tensor | None, noise: BatchNoise) -> Tensor:
         with torch.no_grad():
             fake = self.generator(self.prior(noise, self.generator.z_dim), y)
-        due = {name: penalty for name, penalty in self.penalties.items() if penalty.due(self.step)}
-        # double backward is not to be trusted in half precision: a step with penalties is taken in fp32
-        with torch.autocast(real.device.type, enabled=torch.is_autocast_enabled(real.device.type) and not due):
-            real, fake = (
-                real.detach().requires_grad_(bool(due)),
-                fake.to(real.dtype).requires_grad_(bool(due)),
-            )
-            critique = self.critic(y, noise)
-            call_real, on_real = noise.calls, critique(real)
-            call_fake, on_fake = noise.calls, critique(fake)
-            loss = self.adversarial(self.loss.d, on_real, on_fake)
-            self.note("loss_d", loss)
-            self.note("logits_real", on_real.logits[0].mean())
-            self.note("logits_fake", on_fake.logits[0].mean())
-            view = DView(critique, real, fake, on_real, on_fake, noise, call_real, call_fake)
-            for name, penalty in due.items():
-                term = penalty(view, self.samples_seen)
-                self.note(f"penalty_{name}", term / penalty.every)
-                loss = loss + term
-        return loss
+        return self.critic_loss(real, fake, y, noise)
 
     def g_loss(self, real: Tensor, y: Tensor | None, noise: Noise) -> Tensor:
         fake = self.generator(self.prior(noise, self.generator.z_dim), y)
@@ -155,67 +111,6 @@ class GAN(L.LightningModule):
         loss = self.adversarial(self.loss.g, on_real, critique(fake))
         self.note("loss_g", loss)
         return loss
-
-    def descend(self, opt: Any, loss_of: Callable[..., Tensor], batch: Batch, phase: int, clip: float | None) -> None:
-        """One optimiser step on the batch, whose micro-batches' gradients add up to the whole batch's."""
-        opt.zero_grad()
-        noise = self.noise(phase, len(batch.x))
-        for start, stop in self.cuts(len(batch.x)):
-            y = None if batch.y is None else batch.y[start:stop]
-            share = (stop - start) / len(batch.x)
-            self.manual_backward(loss_of(batch.x[start:stop], y, noise.part(start, stop)) * share)
-        if self.world_size > 1:
-            strategy: Any = self.trainer.strategy
-            strategy.average_gradients(p for group in opt.param_groups for p in group["params"])
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_([p for group in opt.param_groups for p in group["params"]], clip)
-        opt.step()
-
-    # ---- its parts ------------------------------------------------------------------------------------------
-
-    def critic(self, y: Tensor | None, noise: Noise) -> Callable[[Tensor], Critique]:
-        """D behind its augmentation, with the labels bound; gradients reach the un-augmented x."""
-        if self.augment is None:
-            return lambda x: self.discriminator(x, y)
-        p = value_at(self.augment_p, self.samples_seen)
-        return lambda x: self.discriminator(self.augment(x, p, noise), y)  # type: ignore[misc]
-
-    def adversarial(self, loss: Callable[..., Tensor], on_real: Critique | None, on_fake: Critique) -> Tensor:
-        """The loss summed over sub-discriminators, in fp32."""
-        reals = [None] * len(on_fake.logits) if on_real is None else [r.float() for r in on_real.logits]
-        return sum(
-            (loss(r, f.float()) for r, f in zip(reals, on_fake.logits, strict=True)),
-            torch.zeros((), device=self.device),
-        )
-
-    def noise(self, phase: int, batch_size: int) -> BatchNoise:
-        """Draws of this step and phase for the global batch, of which this rank takes its rows."""
-        start = self.global_rank * batch_size
-        total = batch_size * self.world_size
-        return BatchNoise((self.seed, self.step, phase), total, start, start + batch_size, device=self.device)
-
-    @property
-    def world_size(self) -> int:
-        return self._trainer.world_size if self._trainer else 1
-
-    def cuts(self, batch_size: int) -> list[tuple[int, int]]:
-        if batch_size < self.accumulate:
-            raise UserError(f"a batch of {batch_size} can't be cut into accumulate={self.accumulate} micro-batches")
-        size = math.ceil(batch_size / self.accumulate)
-        return [(start, min(start + size, batch_size)) for start in range(0, batch_size, size)]
-
-    def note(self, name: str, value: Tensor) -> None:
-        self.scalars[name] = value.detach()
-
-    def set_schedules(self) -> None:
-        if not self.schedules:
-            return
-        for opt, letter in zip(self.optimizers(), "gd", strict=True):
-            for group in opt.param_groups:
-                if lr := self.schedules.get(f"lr_{letter}"):
-                    group["lr"] = lr(self.samples_seen)
-                if beta2 := self.schedules.get(f"beta2_{letter}"):
-                    group["betas"] = (group["betas"][0], beta2(self.samples_seen))
 
     # ---- sampling -------------------------------------------------------------------------------------------
 
@@ -230,80 +125,6 @@ class GAN(L.LightningModule):
         finally:
             net.train(training)
 
-    # ---- Lightning ------------------------------------------------------------------------------------------
-
-    def configure_optimizers(self) -> list[Optimizer]:
-        made = [self.optimizer_g(self.generator.parameters()), self.optimizer_d(self.discriminator.parameters())]
-        self._settings = [[{k: v for k, v in g.items() if k != "params"} for g in o.param_groups] for o in made]
-        return made
-
-    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
-        """G's and D's. Lightning counts a step for each `step()` of its own wrapper: only D's goes through it, so that
-        `global_step` is the number of batches."""
-        both: Any = super().optimizers(use_pl_optimizer)
-        opt_g, opt_d = both
-        return opt_g.optimizer if isinstance(opt_g, LightningOptimizer) else opt_g, opt_d
-
-    def train(self, mode: bool = True) -> GAN:
-        super().train(mode)
-        if self.generator_ema is not None:
-            self.generator_ema.eval()
-        return self
-
-    def on_fit_start(self) -> None:
-        if self.trainer.precision == "16-mixed":
-            raise UserError(
-                "precision 16-mixed shares one loss scaler between both optimisers; use bf16-mixed or 32-true"
-            )
-        strategy = self.trainer.strategy
-        if self.world_size > 1 and not hasattr(strategy, "average_gradients"):
-            raise UserError(
-                f"{type(strategy).__name__} does not average the gradients of two optimisers; use strategy=gan_ddp"
-            )
-
-    def on_train_start(self) -> None:
-        # a checkpoint brings back lr and betas too: a resumed run that was given others is to use them
-        for opt, now, before in zip(self.optimizers(), self._settings, self._saved_settings or [], strict=False):
-            for group, mine, saved in zip(opt.param_groups, now, before, strict=False):
-                group.update({k: v for k, v in mine.items() if k in saved and saved[k] != v})
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # dropout and the like draw from the global generators: make them a function of (seed, step, rank) too
-        torch.default_generator.manual_seed(mix(self.seed, self.step, self.global_rank))
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(mix(self.seed, self.step, self.global_rank))
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["gan"] = {
-            "step": self.step,
-            "samples_seen": self.samples_seen,
-            "generator": describe(self.generator),
-            "discriminator": describe(self.discriminator),
-            "prior": describe(self.prior),
-            "settings": self._settings,
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        saved = checkpoint["gan"]
-        for name, net in (("generator", self.generator), ("discriminator", self.discriminator)):
-            if differences := differing(saved[name], describe(net)):
-                raise UserError(
-                    f"the checkpoint holds another {name}: {differences}; resume without changing the networks, "
-                    f"or start a new run"
-                )
-        self.step, self.samples_seen = saved["step"], saved["samples_seen"]
-        self._saved_settings = saved.get("settings")
-
-
-def describe(thing: Any) -> dict[str, Any]:
-    """{"target": import path, "args": its plain constructor arguments where it records them}"""
-    cls = type(thing)
-    return {"target": f"{cls.__module__}.{cls.__qualname__}", "args": dict(getattr(thing, "init_args", {}))}
-
-
-def differing(saved: dict[str, Any], here: dict[str, Any]) -> str:
-    """The differences of two descriptions in words, or "" """
-    a, b = ({"target": d["target"], **d["args"]} for d in (saved, here))
-    return ", ".join(
-        f"{k} was {a.get(k)!r}, is {b.get(k)!r}" for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)
-    )
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["gan"]["prior"] = describe(self.prior)

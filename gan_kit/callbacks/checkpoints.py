@@ -76,22 +76,37 @@ class Checkpoints(Checkpoint):
             raise UserError(f"keep={keep} checkpoints: at least 1, better 2, so that a damaged one has one before it")
         self.every_samples, self.every_minutes, self.keep = every_samples, every_minutes, keep
         self.facts = facts or {}
-        self._last = time.monotonic()
+        self._last, self._told = time.monotonic(), False
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self._last = time.monotonic()
+        self._last, self._told = time.monotonic(), False
+        if not trainer.is_global_zero:
+            return
         for part in (Path(trainer.default_root_dir) / "checkpoints").glob(".*.part"):
             part.unlink(missing_ok=True)  # of a run that was killed while writing
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        minutes = (time.monotonic() - self._last) / 60
         if (
             is_last_step(trainer)
             or (self.every_samples and crossed(self.every_samples, pl_module, batch, trainer))
-            or (self.every_minutes and minutes >= self.every_minutes)
+            or self._time_has_come(trainer)
         ):
             self.save(trainer, pl_module)
-            self._last = time.monotonic()
+            self._last, self._told = time.monotonic(), False
+
+    def _time_has_come(self, trainer: Trainer) -> bool:
+        """By rank 0's clock: saving takes all ranks."""
+        due = bool(self.every_minutes) and (time.monotonic() - self._last) / 60 >= (self.every_minutes or 0)
+        if trainer.world_size == 1:
+            return due
+        strategy: Any = trainer.strategy
+        if due and trainer.is_global_zero and not self._told:
+            strategy.tell("save")
+            self._told = True
+        if "save" not in strategy.heard:
+            return False
+        strategy.heard.discard("save")
+        return True
 
     def save(self, trainer: Trainer, pl_module: Any) -> None:
         check_weights(pl_module)

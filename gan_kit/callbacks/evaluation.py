@@ -31,7 +31,7 @@ __all__ = ["Evaluation"]
 class Evaluation(Callback):
     """Every `every_samples` samples, and at the end, scores of the averaged generator against held-out data.
 
-    extractor: an Extractor, or a partial that takes the datamodule
+    extractor: an Extractor, or what makes one of the datamodule
     metrics: names from gan_kit.evaluate.suite.METRICS
     num_samples: generated for each evaluation, over all ranks; sample i is the same whatever their number
     split: the reference; "val" is never trained on, and "test" is left to the final evaluation
@@ -44,7 +44,7 @@ class Evaluation(Callback):
     def __init__(
         self,
         every_samples: int,
-        extractor: Extractor | Callable[[Any], Extractor],
+        extractor: Callable[[Any], Any],
         metrics: Sequence[str] = ("fd",),
         num_samples: int = 5_000,
         split: str = "val",
@@ -61,7 +61,7 @@ class Evaluation(Callback):
         if unknown := set(metrics) - suite.METRICS.keys():
             raise UserError(f"no metric {sorted(unknown)[0]!r}; have {', '.join(suite.METRICS)}")
         self.every_samples, self.num_samples, self.split = every_samples, num_samples, split
-        self.make_extractor: Callable[[Any], Any] = extractor
+        self.make_extractor = extractor
         self.metrics = tuple(metrics)
         self.best, self.patience, self.batch_size, self.seed = best, patience, batch_size, seed
         self.extractor: Extractor | None = extractor if isinstance(extractor, Extractor) else None
@@ -81,6 +81,8 @@ class Evaluation(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         assert self.extractor is not None
+        if self.num_samples < trainer.world_size:
+            raise UserError(f"num_samples={self.num_samples} leaves some of {trainer.world_size} processes with none")
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.extractor.to(pl_module.device)
         labels = data.arrays(self.split).y

@@ -6,7 +6,9 @@ import math
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from gan_kit.types import UserError
 
@@ -18,6 +20,7 @@ CURES = "try a lower lr, a larger penalty weight, clip_g/clip_d=1.0, or trainer.
 class Guard(Callback):
     """every_steps: how often the losses are read; explosion: the largest loss that passes
 
+    Every step's losses are looked at where they are; the host reads the outcome every `every_steps`, from all ranks.
     Raises UserError, before anything damaged is saved.
     """
 
@@ -25,18 +28,24 @@ class Guard(Callback):
         if every_steps < 1:
             raise UserError(f"every_steps={every_steps} must be positive")
         self.every_steps, self.explosion = every_steps, explosion
+        self._first: Tensor | None = None  # the first step with a bad loss, inf for none yet
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self._first = torch.tensor(math.inf, device=pl_module.device)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        losses = [value.float() for name, value in pl_module.scalars.items() if name.startswith("loss")]
+        if not losses or self._first is None:
+            return
+        good = torch.stack(losses).abs().max() <= self.explosion  # not so where one is NaN
+        self._first = torch.minimum(self._first, torch.where(good, math.inf, float(pl_module.step)))
         if pl_module.step % self.every_steps:
             return
-        for name, scalar in pl_module.scalars.items():
-            if not name.startswith("loss"):
-                continue
-            value = float(scalar)
-            if not math.isfinite(value) or abs(value) > self.explosion:
-                raise UserError(
-                    f"{name} is {value:g} at step {pl_module.step} ({pl_module.samples_seen:,} samples): {CURES}"
-                )
+        first = self._first.clone()
+        if trainer.world_size > 1:
+            dist.all_reduce(first, dist.ReduceOp.MIN)
+        if (step := float(first)) != math.inf:
+            raise UserError(f"a loss at step {step:.0f} is no number, or beyond {self.explosion:g}: {CURES}")
 
 
 def check_weights(pl_module: LightningModule) -> None:

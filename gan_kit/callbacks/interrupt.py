@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, stop."""
+"""Ctrl-C, SIGTERM and SIGUSR1 (a cluster's notice): finish the step, save, stop."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ __all__ = ["Interrupt"]
 class Interrupt(Callback):
     """The first signal lets the running step end, so that what is saved is exact; a second one stops at once.
 
-    received: the signal that ended the training, or None
+    received: the signal that ended the training, or None. One rank's signal ends all, at the same step.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._speaks = True
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self._speaks = trainer.is_global_zero
         if threading.current_thread() is threading.main_thread():
             self._before = {s: signal.signal(s, self._handle) for s in self.SIGNALS}
 
@@ -34,11 +36,22 @@ class Interrupt(Callback):
             raise KeyboardInterrupt
         self.received = signum
         name = signal.Signals(signum).name
-        print(f"\n{name}: saving after this step; once more to stop at once, without saving", file=sys.stderr)
+        if self._speaks:
+            print(f"\n{name}: saving after this step; once more to stop at once, without saving", file=sys.stderr)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
-        if self.received is not None:
+        if trainer.world_size > 1:
+            self._agree(trainer.strategy)
+        elif self.received is not None:
             trainer.should_stop = True
+
+    def _agree(self, strategy: Any) -> None:
+        if self.received is not None:
+            strategy.tell(signal.Signals(self.received).name)
+        for signum in self.SIGNALS:
+            if signum.name in strategy.heard:
+                self.received = signum
+                strategy.lightning_module.trainer.should_stop = True
 
     def _restore(self) -> None:
         for signum, handler in self._before.items():

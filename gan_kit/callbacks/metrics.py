@@ -7,7 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
 from gan_kit.callbacks.clock import is_last_step
 from gan_kit.files import write_whole
@@ -28,7 +31,9 @@ class MetricsLog(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._since = (time.perf_counter(), pl_module.samples_seen)
         self.path = Path(trainer.default_root_dir) / "metrics.jsonl"
-        if self.path.exists():  # lines of steps that a killed run took after its last checkpoint are taken again
+        if (
+            trainer.is_global_zero and self.path.exists()
+        ):  # lines of steps that a killed run took after its last checkpoint are taken again
             text = self.path.read_text()
             lines = text.splitlines()
             kept = [line for line in lines if _samples(line) <= pl_module.samples_seen]
@@ -36,16 +41,26 @@ class MetricsLog(Callback):
                 write_whole(self.path, "".join(f"{line}\n" for line in kept))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
-        if not trainer.is_global_zero or (pl_module.step % self.every_steps and not is_last_step(trainer)):
+        if pl_module.step % self.every_steps and not is_last_step(trainer):
+            return
+        row = self.averaged(trainer, pl_module.scalars)
+        if not trainer.is_global_zero:
             return
         now, (then, samples) = time.perf_counter(), self._since
-        row = {name: float(value) for name, value in pl_module.scalars.items()}
         row["samples_per_second"] = (pl_module.samples_seen - samples) / max(now - then, 1e-9)
         self._since = (now, pl_module.samples_seen)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=pl_module.samples_seen)
         with self.path.open("a") as file:
             file.write(json.dumps({"samples_seen": pl_module.samples_seen, "step": pl_module.step, **row}) + "\n")
+
+    def averaged(self, trainer: Trainer, scalars: dict[str, Tensor]) -> dict[str, float]:
+        """Each rank has the scalars of its share of the batch: their means over all."""
+        if trainer.world_size == 1 or not scalars:
+            return {name: float(value) for name, value in scalars.items()}
+        values = torch.stack([value.float() for value in scalars.values()])
+        dist.all_reduce(values)
+        return dict(zip(scalars, (values / trainer.world_size).tolist(), strict=True))
 
 
 def _samples(line: str) -> float:

@@ -36,6 +36,8 @@ class Progress(Callback):
         )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        if not trainer.is_global_zero:
+            return
         now = time.monotonic()
         if now - self._shown < (self.refresh_seconds if self._terminal else self.log_seconds):
             return
@@ -44,7 +46,7 @@ class Progress(Callback):
         if self._terminal:
             self._bar.set_postfix(losses, refresh=False)
             self._bar.update(pl_module.samples_seen - self._bar.n)
-        elif trainer.is_global_zero:
+        else:
             seen, rate = pl_module.samples_seen, (pl_module.samples_seen - self._first) / (now - self._began)
             left = f", {(self.total - seen) / rate / 60:.1f} min left" if self.total else ""
             words = " ".join(f"{k} {v}" for k, v in losses.items())

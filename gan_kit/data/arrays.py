@@ -19,7 +19,8 @@ SPLITS = ("train", "test")
 class Arrays:
     """One split of a data set.
 
-    x: (N, C, H, W) uint8 pictures, perhaps a read-only np.memmap, or (N, D) float32 vectors in [-1, 1]
+    x: (N, C, H, W) uint8 pictures or (N, C, T) int16 sounds, perhaps a read-only np.memmap, or (N, D) float32 vectors
+        in [-1, 1]
     y: (N,) int64 class indices, or None
     class_names: one a class, or empty
     sha256: of the samples and classes, where it is known already
@@ -50,7 +51,7 @@ class Source(Protocol):
         ...
 
 
-def check_split(split: str) -> str:
-    if split not in SPLITS:
-        raise UserError(f"no split {split!r}; have {', '.join(SPLITS)}")
+def check_split(split: str, have: tuple[str, ...] = SPLITS) -> str:
+    if split not in have:
+        raise UserError(f"no split {split!r}; have {', '.join(have)}")
     return split

@@ -33,6 +33,8 @@ class ArrayDataModule(LightningDataModule):
         samples does not depend on the seed
     """
 
+    draws = 0  # uniform numbers a sample that `augmented` of a subclass wants
+
     def __init__(
         self,
         source: Source,
@@ -93,8 +95,12 @@ class ArrayDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         self.arrays("train")  # one process a machine comes first: the others find its download or cache
 
+    def training_arrays(self) -> Arrays:
+        """What batches are cut from."""
+        return self.arrays("train")
+
     def train_dataloader(self) -> BatchLoader:
-        train = self.arrays("train")
+        train = self.training_arrays()
         if self.hflip and train.x.ndim != 4:
             raise UserError(f"hflip mirrors pictures, not {train.x.shape[1:]}; set data.hflip=false")
         trainer = self.trainer
@@ -104,6 +110,7 @@ class ArrayDataModule(LightningDataModule):
             batch_size=self.batch_size,
             seed=self.seed,
             hflip=self.hflip,
+            draws=self.draws,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
             endless=trainer is not None,
@@ -130,9 +137,15 @@ class ArrayDataModule(LightningDataModule):
         if batch.flip is not None:
             # while it is uint8: a quarter of the bytes to move
             x = torch.where(batch.flip.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+        if batch.draws is not None:
+            x = self.augmented(x, batch.draws)
         out = Batch(scaled(x), batch.y)
         # bf16-true and 64-true convert what goes in before the transfer, when it is still uint8
         return self.trainer.precision_plugin.convert_input(out) if self.trainer else out
+
+    def augmented(self, x: Tensor, draws: Tensor) -> Tensor:
+        """Random changes on the device. x: (B, ...) as stored; draws: (B, self.draws) uniform in [0, 1)"""
+        return x
 
 
 def scaled(x: Tensor) -> Tensor:

@@ -13,26 +13,29 @@ from gan_kit.types import UserError
 
 __all__ = ["BatchLoader", "RawBatch"]
 
-ORDER, FLIP = 1, 2
+ORDER, FLIP, DRAW = 1, 2, 3
 
 
 class RawBatch(NamedTuple):
     """What crosses to the device: a quarter of the bytes of the floats it becomes.
 
-    x: (B, ...) as stored, uint8 pictures or float32 vectors
+    x: (B, ...) as stored, uint8 pictures, int16 sounds or float32 vectors
     y: (B,) int64, or None
     flip: (B,) bool, which pictures to mirror, or None
+    draws: (B, draws) float32 uniform in [0, 1), for random changes on the device, or None
     """
 
     x: Tensor
     y: Tensor | None
     flip: Tensor | None
+    draws: Tensor | None = None
 
 
 class BatchLoader:
     """One pass is len(self) batches: each row at most once, the order's last N % batch_size left out.
 
     batch_size is the global batch; rank r of w gets its r-th slice, so that the order does not depend on w.
+    draws: uniform numbers that come with each sample, a pure function of (seed, epoch, position)
     endless: an iterator goes on into the next epoch. Lightning counts batches itself and may cut epochs short
     (limit_train_batches): the stream then runs on from the cut, in a resumed run too.
 
@@ -47,6 +50,7 @@ class BatchLoader:
         batch_size: int,
         seed: int = 0,
         hflip: bool = False,
+        draws: int = 0,
         rank: int = 0,
         world_size: int = 1,
         endless: bool = False,
@@ -66,7 +70,7 @@ class BatchLoader:
         if seed < 0:
             raise UserError(f"seed={seed} is negative; set seed=0 or more")
         self.x, self.y = x, y
-        self.batch_size, self.seed, self.hflip = batch_size, seed, hflip
+        self.batch_size, self.seed, self.hflip, self.draws = batch_size, seed, hflip, draws
         self.rank, self.world_size, self.endless = rank, world_size, endless
         self._epoch = 0
         self._position = 0  # batches of this epoch handed out
@@ -97,8 +101,13 @@ class BatchLoader:
         flip = None
         if self.hflip:
             flip = torch.from_numpy(_bits(self.batch_size, self.seed, FLIP, epoch, position)[mine] >> 63 == 1)
+        draws = None
+        if self.draws:
+            bits = _bits(self.batch_size * self.draws, self.seed, DRAW, epoch, position) >> 40  # what a float32 holds
+            uniform = (bits / 2.0**24).astype(np.float32).reshape(self.batch_size, self.draws)
+            draws = torch.from_numpy(uniform[mine])
         y = None if self.y is None else torch.from_numpy(self.y[rows])
-        return RawBatch(torch.from_numpy(_take(self.x, rows)), y, flip)
+        return RawBatch(torch.from_numpy(_take(self.x, rows)), y, flip, draws)
 
     def order(self, epoch: int) -> np.ndarray:
         """(N,) the permutation of all rows in this epoch, the same on every rank"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from torch import Tensor
 
@@ -11,20 +11,20 @@ from gan_kit.noise import Noise
 __all__ = ["Normal", "Prior", "Uniform"]
 
 
-class Prior(Protocol):
+class Prior(ABC):
+    @abstractmethod
     def __call__(self, noise: Noise, z_dim: int, psi: float = 1.0) -> Tensor:
         """-> z (B, z_dim)"""
-        ...
 
 
-class Normal:
+class Normal(Prior):
     """z ~ N(0, psi²)."""
 
     def __call__(self, noise: Noise, z_dim: int, psi: float = 1.0) -> Tensor:
         return noise.randn(z_dim) * psi
 
 
-class Uniform:
+class Uniform(Prior):
     """z ~ U(-psi, psi)."""
 
     def __call__(self, noise: Noise, z_dim: int, psi: float = 1.0) -> Tensor:

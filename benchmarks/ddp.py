@@ -1,0 +1,219 @@
+"""What data parallel training costs: two processes of one thread against one process of two, and our strategy against
+a DistributedDataParallel around each net.
+
+    python benchmarks/ddp.py [--width 16] [--batch 64] [--rounds 12] [--steps 8]
+
+Two ranks run for the whole time and take turns with one process of two threads: while one works, the others wait in a
+socket, which takes no CPU. A figure is the median of the rounds' ratios with their quartiles, so that a machine that
+others use too says the same. Communication and waiting is the share of a step that a rank spends in `all_reduce`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import socket
+import statistics
+import time
+import warnings
+from functools import partial
+from multiprocessing.connection import Connection
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from lightning.fabric.plugins.environments import LightningEnvironment
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel as DDP
+
+from gan_kit.adversarial import EMA, GAN, R1, Relativistic
+from gan_kit.image import R3GANDiscriminator, R3GANGenerator
+from gan_kit.noise import Noise
+from gan_kit.strategies import DataParallel
+from gan_kit.types import Batch
+
+
+def nets(width: int) -> tuple[nn.Module, nn.Module]:
+    shape: Any = {"widths": [4 * width, 2 * width, width], "blocks": 1, "expansion": 1, "group_size": None, "patch": 2}
+    return R3GANGenerator(32, 1, 10, **shape), R3GANDiscriminator(32, 1, 10, **shape)
+
+
+class Bare(GAN):
+    """The GAN's own step without a Trainer: `average` is what comes between backward and the optimiser."""
+
+    def wrap(self) -> None:
+        pass
+
+    def begin(self, rank: int, world: int, average: Any) -> None:
+        self.both = self.configure_optimizers()
+        strategy = SimpleNamespace(average_gradients=average)
+        self.place: Any = SimpleNamespace(world_size=world, global_rank=rank, strategy=strategy)
+
+    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+        return self.both
+
+    @property
+    def world_size(self) -> int:
+        return self.place.world_size
+
+    @property
+    def global_rank(self) -> int:
+        return self.place.global_rank
+
+    @property
+    def trainer(self) -> Any:
+        return self.place
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def manual_backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
+        loss.backward()
+
+
+def made(kind: type[Bare], width: int, rank: int, world: int, average: Any) -> Bare:
+    torch.manual_seed(0)
+    adam = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.99), fused=True)
+    gan = kind(*nets(width), Relativistic(), adam, adam, {"r1": R1(0.5, every=8)}, ema=EMA(1000))
+    gan.wrap()
+    gan.begin(rank, world, average)
+    return gan
+
+
+class PerNet(DDP):
+    """A net in a wrapper of its own, with the net's attributes."""
+
+    def __getattr__(self, name: str) -> Any:  # z_dim, num_classes
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("module"), name)
+
+
+class Wrapped(Bare):
+    """What one writes with torch's wrapper: G's half goes past D's, which would wait for gradients that don't come."""
+
+    def wrap(self) -> None:
+        for name in ("generator", "discriminator"):
+            setattr(self, name, PerNet(getattr(self, name), broadcast_buffers=False))
+
+    def g_loss(self, real: Tensor, y: Tensor | None, noise: Noise) -> Tensor:
+        wrapper, self.discriminator = self.discriminator, self.discriminator.module
+        try:
+            return super().g_loss(real, y, noise)
+        finally:
+            self.discriminator = wrapper
+
+
+def batch_of(size: int, rank: int, world: int) -> Batch:
+    x = torch.rand(size, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    mine = slice(rank * size // world, (rank + 1) * size // world)
+    return Batch(x[mine], (torch.arange(size) % 10)[mine])
+
+
+def serve(commands: Connection, rank: int, world: int, port: int, width: int, size: int) -> None:
+    """Take steps when told to; -> (seconds, seconds of them in average_gradients)."""
+    warnings.simplefilter("ignore")  # torch's, of the wrapper's strides and arguments
+    torch.set_num_threads(1 if world > 1 else 2)
+    sides: dict[str, Bare] = {}
+    spent = [0.0]
+    if world > 1:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        dist.init_process_group("gloo", rank=rank, world_size=world)
+        where = LightningEnvironment()
+        where.set_world_size(world)
+        strategy = DataParallel(cluster_environment=where)
+
+        def average(parameters: Any) -> None:
+            began = time.perf_counter()
+            strategy.average_gradients(parameters)
+            spent[0] += time.perf_counter() - began
+
+        sides["ours"] = made(Bare, width, rank, world, average)
+        sides["per-net DDP"] = made(Wrapped, width, rank, world, lambda _: None)
+    else:
+        sides["alone"] = made(Bare, width, rank, world, None)
+    batch = batch_of(size, rank, world)
+    while (told := commands.recv()) is not None:
+        side, steps = told
+        if world > 1:
+            dist.barrier()
+        spent[0], began = 0.0, time.perf_counter()
+        for _ in range(steps):
+            sides[side].training_step(batch, 0)
+        commands.send((time.perf_counter() - began, spent[0], float(sides[side].scalars["loss_d"])))
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def quartiles(values: list[float]) -> str:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("width", 16), ("batch", 64), ("rounds", 12), ("steps", 8)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    a = parser.parse_args()
+    os.environ.pop("OMP_NUM_THREADS", None)
+    context = mp.get_context("spawn")
+    port = free_port()
+    lines, processes = [], []
+    for rank, world in ((0, 2), (1, 2), (0, 1)):
+        ours, theirs = context.Pipe()
+        processes.append(context.Process(target=serve, args=(theirs, rank, world, port, a.width, a.batch), daemon=True))
+        processes[-1].start()
+        theirs.close()  # or a process that fails is waited for
+        lines.append(ours)
+
+    def turn(side: str, steps: int) -> tuple[float, float, float]:
+        these = lines[2:] if side == "alone" else lines[:2]
+        for line in these:
+            line.send((side, steps))
+        answers = [line.recv() for line in these]
+        losses = [loss for _, _, loss in answers]
+        return max(s for s, _, _ in answers), statistics.mean(w / s for s, w, _ in answers), statistics.mean(losses)
+
+    sides = ("alone", "ours", "per-net DDP")
+    for side in sides:
+        turn(side, a.steps)  # warm-up; all sides have then taken the same steps
+    times: dict[str, list[float]] = {side: [] for side in sides}
+    shares = []
+    for round_ in range(a.rounds):
+        for side in sides if round_ % 2 else sides[::-1]:
+            seconds, share, loss = turn(side, a.steps)
+            times[side].append(seconds / a.steps)
+            if side == "ours":
+                shares.append(share)
+            if round_ == 0:
+                print(f"{side}: loss_d {loss:.6f} after {2 * a.steps} steps")
+    for line, process in zip(lines, processes, strict=True):
+        line.send(None)
+        process.join()
+    alone, ours, wrapped = (times[side] for side in sides)
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, width {a.width}, batch {a.batch}")
+    print("| what | figure | quartiles |\n|---|---|---|")
+    for what, values in (
+        ("one process of 2 threads, ms a step", [1e3 * t for t in alone]),
+        ("two processes of 1 thread, ms a step", [1e3 * t for t in ours]),
+        ("throughput of two processes, of one's", [x / y for x, y in zip(alone, ours, strict=True)]),
+        ("averaging and waiting, share of a step", shares),
+        ("our strategy's time, of per-net DDP's", [x / y for x, y in zip(ours, wrapped, strict=True)]),
+    ):
+        figure, _, rest = quartiles(values).partition(" ")
+        print(f"| {what} | {figure} | {rest.strip('()')} |")
+
+
+if __name__ == "__main__":
+    main()

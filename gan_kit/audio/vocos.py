@@ -1,0 +1,135 @@
+"""Vocos (Siuzdak 2024, "Vocos: Closing the gap between time-domain and Fourier-based neural vocoders").
+
+A ConvNeXt that stays at the rate of the frames and answers with a spectrum, of which the inverse STFT makes the wave.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_kit.audio.vocoder import mono_mel
+from gan_kit.nn import Recorded
+from gan_kit.types import UserError
+
+__all__ = ["Vocos", "overlap_add"]
+
+KERNEL = 7
+
+
+def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
+    """(B, L, n) -> (B, (L - 1) · hop_length + n): each frame added in `hop_length` after the one before.
+
+    n is whole hops: then it takes n / hop_length additions of whole blocks.
+    """
+    b, l, n = frames.shape
+    parts = n // hop_length
+    blocks = frames.view(b, l, parts, hop_length)
+    out = frames.new_zeros(b, l + parts - 1, hop_length)
+    for i in range(parts):
+        out[:, i : i + l] += blocks[:, :, i]
+    return out.flatten(1)
+
+
+class ConvNeXtBlock(nn.Module):
+    """x + γ · W₂ GELU(W₁ norm(depthwise(x))) (Liu et al. 2022), (B, L, C) -> the same; γ starts at `scale`."""
+
+    def __init__(self, width: int, hidden: int, scale: float):
+        super().__init__()
+        self.scale = scale
+        self.depthwise = nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.w1, self.w2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.gamma = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.gamma * self.w2(F.gelu(self.w1(self.norm(along_frames(self.depthwise, x)))))
+
+
+def along_frames(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """A convolution over (B, L, C): as a picture one pixel high, its channels are last already."""
+    picture = x.transpose(1, 2).unsqueeze(2)
+    h = F.conv2d(picture, conv.weight.unsqueeze(2), conv.bias, padding=(0, KERNEL // 2), groups=conv.groups)
+    return h.squeeze(2).transpose(1, 2)
+
+
+class Vocos(Recorded, nn.Module):
+    """mel: (B, n_mels, L) -> wave (B, 1, T).
+
+    width, hidden, blocks: 512, 1536, 8 as published (13.5M parameters); 128, 288, 4 are the tiny one (.5M)
+    n_fft, hop_length: of the inverse STFT, a Hann window of n_fft samples; hop_length is the mel's
+    center: frames are centred, so that L of them are T = (L - 1) · hop_length samples; else T = L · hop_length
+
+    `context_frames`: how many frames before and after its own bear on a sample.
+    Raises UserError where n_fft is not a multiple of the hop, of at least 2.
+    """
+
+    def __init__(
+        self,
+        n_mels: int = 100,
+        width: int = 512,
+        hidden: int = 1536,
+        blocks: int = 8,
+        n_fft: int = 1024,
+        hop_length: int = 256,
+        center: bool = True,
+    ):
+        super().__init__()
+        if hop_length < 1 or n_fft % hop_length or n_fft < 2 * hop_length or n_fft % 2 or hop_length % 2:
+            raise UserError(
+                f"n_fft={n_fft} must be 2 or more whole hops of hop_length={hop_length} samples, both even; 4 hops, say"
+            )
+        self.n_mels, self.n_fft, self.hop_length, self.center = n_mels, n_fft, hop_length, center
+        self.embed = nn.Conv1d(n_mels, width, KERNEL, padding=KERNEL // 2)
+        self.first_norm = nn.LayerNorm(width, eps=1e-6)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(width, hidden, 1 / blocks) for _ in range(blocks))
+        self.last_norm = nn.LayerNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, n_fft + 2)
+        window = torch.hann_window(n_fft)
+        self.window: Tensor
+        self.register_buffer("window", window, persistent=False)
+        self.context_frames = KERNEL // 2 * (blocks + 1) + n_fft // hop_length
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Truncated normal weights of standard deviation .02, biases 0, as published."""
+        for m in self.modules():
+            if isinstance(m, nn.Conv1d | nn.Linear):
+                nn.init.trunc_normal_(m.weight, std=0.02)
+                if m.bias is not None:
+                    nn.init.zeros_(m.bias)
+            elif isinstance(m, nn.LayerNorm):
+                m.reset_parameters()
+            elif isinstance(m, ConvNeXtBlock):
+                nn.init.constant_(m.gamma, m.scale)
+
+    def forward(self, mel: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.decode(mel)[..., : self.samples(mel.shape[-1])]
+
+    def samples(self, frames: int) -> int:
+        """T of a whole sound of so many frames."""
+        return (frames - self.center) * self.hop_length
+
+    def decode(self, mel: Tensor) -> Tensor:
+        """(B, n_mels, L) -> (B, 1, L · hop_length), whether frames are centred or not."""
+        x = self.first_norm(along_frames(self.embed, mono_mel(mel, self.n_mels).transpose(1, 2)))
+        for block in self.blocks:
+            x = block(x)
+        log_magnitude, phase = self.head(self.last_norm(x)).float().chunk(2, dim=-1)
+        spectrum = torch.polar(log_magnitude.exp().clamp(max=100), phase)
+        return self.to_wave(spectrum).unsqueeze(1)
+
+    def to_wave(self, spectrum: Tensor) -> Tensor:
+        """The inverse STFT, (B, L, n_fft / 2 + 1) complex -> (B, L · hop_length)."""
+        frames = torch.fft.irfft(spectrum, self.n_fft) * self.window
+        l, n = frames.shape[1], self.n_fft
+        windows = self.window.square().expand(1, l, n)
+        # what of the first frame lies before the sound: half of it where frames are centred
+        before = n // 2 if self.center else (n - self.hop_length) // 2
+        here = slice(before, before + l * self.hop_length)
+        wave, weight = overlap_add(frames, self.hop_length), overlap_add(windows, self.hop_length)
+        if self.center:  # the last block is the ends' of frames that never come; `forward` cuts it
+            missing = max(0, before + l * self.hop_length - wave.shape[1])
+            wave, weight = F.pad(wave, (0, missing)), F.pad(weight, (0, missing))
+        return wave[:, here] / weight[:, here].clamp(min=1e-8)

@@ -1,0 +1,176 @@
+"""Sounds as LightningDataModules: what `ArrayDataModule` does, an AudioSpec, and random changes on the device."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gan_kit.data.arrays import Arrays, Source
+from gan_kit.data.datamodule import ArrayDataModule
+from gan_kit.data.drums import Drums
+from gan_kit.data.fsdd import FSDD
+from gan_kit.data.loader import BatchLoader
+from gan_kit.data.sound_folder import SoundFolder, starts
+from gan_kit.data.tones import Tones
+from gan_kit.types import AudioSpec, DataSpec, UserError
+
+__all__ = ["DrumsData", "FSDDData", "SoundDataModule", "SoundFolderData", "TonesData"]
+
+GAIN, POLARITY, SHIFT, CROP = range(4)  # columns of the draws
+
+
+class SoundDataModule(ArrayDataModule):
+    """Batches (B, C, T) in [-1, 1) from a source of int16 sounds; T is audio.clip_samples.
+
+    Of longer sounds training sees a part drawn anew each time, `arrays` the first one.
+
+    gain_db: each sound is made quieter by up to so much, even in dB
+    polarity: turn each upside down with probability 1/2
+    shift_samples: move each by up to so many samples, earlier or later; zeros come in
+
+    What is drawn is a pure function of (seed, epoch, position), as the order is. batch_size, labels, seed and
+    val_fraction: see `ArrayDataModule`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        audio: AudioSpec,
+        batch_size: int = 64,
+        labels: bool = True,
+        gain_db: float = 0.0,
+        polarity: bool = False,
+        shift_samples: int = 0,
+        seed: int = 0,
+        val_fraction: float = 0.0,
+    ) -> None:
+        super().__init__(source, batch_size, labels, seed=seed, val_fraction=val_fraction)
+        if not 0 <= gain_db <= 60:
+            raise UserError(f"gain_db={gain_db}; set data.gain_db from 0 to 60")
+        if not 0 <= shift_samples < audio.clip_samples:
+            raise UserError(f"shift_samples={shift_samples}; set data.shift_samples from 0 to below a clip")
+        self.audio = audio
+        self.gain_db, self.polarity, self.shift_samples = gain_db, polarity, shift_samples
+
+    def arrays(self, split: str) -> Arrays:
+        """All of one split, x (N, C, clip_samples) int16; see `ArrayDataModule.arrays`"""
+        return starts(self._checked(super().arrays(split)), self.audio.clip_samples)
+
+    def training_arrays(self) -> Arrays:
+        return self._checked(super().arrays("train"))
+
+    def _checked(self, arrays: Arrays) -> Arrays:
+        if arrays.x.ndim != 3 or arrays.x.dtype != "int16" or arrays.x.shape[-1] < self.audio.clip_samples:
+            raise UserError(
+                f"{arrays.x.dtype} samples of shape {tuple(arrays.x.shape[1:])} are no int16 sounds (C, T) with T from "
+                f"audio.clip_samples={self.audio.clip_samples} on"
+            )
+        return arrays
+
+    @property
+    def spec(self) -> DataSpec:
+        return dataclasses.replace(super().spec, audio=self.audio)
+
+    def train_dataloader(self) -> BatchLoader:
+        longer = self.training_arrays().x.shape[-1] > self.audio.clip_samples
+        changes = longer or self.gain_db or self.polarity or self.shift_samples
+        self.draws = 4 if changes else 0
+        return super().train_dataloader()
+
+    def augmented(self, x: Tensor, draws: Tensor) -> Tensor:
+        """x: (B, C, T') int16; draws: (B, 4) -> (B, C, T), float32 in [-1, 1) where gain or polarity is on"""
+        samples, length = self.audio.clip_samples, x.shape[-1]
+        if self.shift_samples or length > samples:
+            shift = (draws[:, SHIFT] * (2 * self.shift_samples + 1)).long() - self.shift_samples
+            begin = (draws[:, CROP] * (length - samples + 1)).long() - shift
+            at = begin[:, None] + torch.arange(samples, device=x.device)
+            inside = (at >= 0) & (at < length)
+            at = at.clamp(0, length - 1)[:, None].expand(-1, x.shape[1], -1)
+            x = x.gather(-1, at) * inside[:, None]  # while it is int16: half the bytes to move
+        if not (self.gain_db or self.polarity):
+            return x
+        gain = 10 ** (-self.gain_db * draws[:, GAIN] / 20)
+        if self.polarity:
+            gain = torch.where(draws[:, POLARITY] < 0.5, -gain, gain)
+        return x.to(torch.float32) * (gain / 32768)[:, None, None]
+
+
+class DrumsData(SoundDataModule):
+    """`Drums` in batches; the sounds have their own fixed seed."""
+
+    def __init__(
+        self,
+        audio: AudioSpec,
+        count: int = 8192,
+        batch_size: int = 64,
+        labels: bool = True,
+        gain_db: float = 0.0,
+        polarity: bool = False,
+        shift_samples: int = 0,
+        seed: int = 0,
+    ) -> None:
+        source = Drums(audio.sample_rate, audio.clip_samples, count)
+        super().__init__(source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed)
+
+
+class TonesData(SoundDataModule):
+    """`Tones` in batches; the notes have their own fixed seed."""
+
+    def __init__(
+        self,
+        audio: AudioSpec,
+        low: int = 60,
+        high: int = 71,
+        count: int = 4096,
+        batch_size: int = 64,
+        labels: bool = True,
+        gain_db: float = 0.0,
+        polarity: bool = False,
+        shift_samples: int = 0,
+        seed: int = 0,
+    ) -> None:
+        source = Tones(audio.sample_rate, audio.clip_samples, low, high, count)
+        super().__init__(source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed)
+
+
+class FSDDData(SoundDataModule):
+    """`FSDD` in batches."""
+
+    def __init__(
+        self,
+        audio: AudioSpec,
+        root: str | Path | None = None,
+        classes: str = "digit",
+        batch_size: int = 64,
+        labels: bool = True,
+        gain_db: float = 0.0,
+        polarity: bool = False,
+        shift_samples: int = 0,
+        seed: int = 0,
+        val_fraction: float = 0.0,
+    ) -> None:
+        source = FSDD(root, audio.sample_rate, audio.clip_samples, classes)
+        super().__init__(source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed, val_fraction)
+
+
+class SoundFolderData(SoundDataModule):
+    """`SoundFolder` in batches."""
+
+    def __init__(
+        self,
+        audio: AudioSpec,
+        root: str | Path | None = None,
+        channels: int = 1,
+        batch_size: int = 64,
+        labels: bool = True,
+        gain_db: float = 0.0,
+        polarity: bool = False,
+        shift_samples: int = 0,
+        seed: int = 0,
+        val_fraction: float = 0.0,
+    ) -> None:
+        source = SoundFolder(root, audio, channels)
+        super().__init__(source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed, val_fraction)

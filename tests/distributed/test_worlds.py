@@ -1,0 +1,166 @@
+"""One process with 64 samples, two with 32, four with 16, and four micro-batches of 16: the same training."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import pytest
+import torch
+from doors import _CONTEXT
+from ranks import environment, free_port
+
+from gan_kit.adversarial import EMA, GAN, R1, R2, GradientPenalty, Hinge, NonSaturating, Relativistic, Wasserstein
+from gan_kit.callbacks import Budget, Evaluation, MetricsLog
+from gan_kit.data import DigitsData, PadTo, RingData
+from gan_kit.evaluate import RandomFeatures
+from gan_kit.image import DCGANDiscriminator, DCGANGenerator, DiffAugment, R3GANDiscriminator, R3GANGenerator
+from gan_kit.noise import SampleNoise
+from gan_kit.strategies import DataParallel
+from gan_kit.vector import MLPDiscriminator, MLPGenerator
+
+BATCH, STEPS = 64, 5
+R3: Any = {"size": 16, "channels": 1, "num_classes": 10, "width": 8, "blocks": 1, "expansion": 1, "group_size": None}
+DC: Any = {"size": 16, "channels": 1, "width": 8}
+
+
+def r3gan() -> Any:
+    return R3GANGenerator(**R3), R3GANDiscriminator(**R3)
+
+
+def mlp() -> Any:
+    return MLPGenerator(width=32), MLPDiscriminator(width=32)
+
+
+def plain() -> Any:
+    return R3GANGenerator(**R3 | {"num_classes": 0}), DCGANDiscriminator(**DC, norm="none")
+
+
+RECIPES: dict[str, Any] = {
+    "relativistic R1 R2, classes": lambda: (r3gan(), Relativistic(), {"r1": R1(0.5), "r2": R2(0.5)}, {}),
+    "lazy R1, augmented, classes": lambda: (
+        (r3gan()), NonSaturating(), {"r1": R1(0.5, every=2)}, {"augment": DiffAugment(("translation", "cutout"))}
+    ),
+    "WGAN-GP, two critic steps": lambda: (plain(), Wasserstein(), {"gp": GradientPenalty()}, {"n_critic": 2}),
+    "R1 by finite differences, clipped": lambda: (
+        mlp(), NonSaturating(), {"r1": R1(0.5, finite_difference_sigma=0.01)}, {"clip_d": 0.5, "clip_g": 0.5}
+    ),
+    "hinge, clipped": lambda: (plain(), Hinge(), {}, {"clip_d": 0.1}),
+}  # fmt: skip
+
+
+def make(recipe: str, accumulate: int, init_seed: int) -> tuple[GAN, Any]:
+    (g, d), loss, penalties, more = RECIPES[recipe]()
+    adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.99), eps=1e-3)  # a small eps blows up rounding of zeros
+    gan = GAN(g, d, loss, adam, adam, penalties, ema=EMA(100), accumulate=accumulate, init_seed=init_seed, **more)
+    if isinstance(g, MLPGenerator):
+        return gan, RingData(batch_size=BATCH, labels=False, val_fraction=0.1)
+    return gan, DigitsData(PadTo(16), BATCH, labels=bool(getattr(g, "num_classes", 0)), hflip=True, val_fraction=0.1)
+
+
+def fit(recipe: str, folder: Path, rank: int = 0, world: int = 1, port: int = 0, accumulate: int = 1) -> None:
+    if world > 1:
+        os.environ.update({k: str(v) for k, v in environment(rank, world, port).items()})
+        torch.set_num_threads(1)
+    gan, data = make(recipe, accumulate, init_seed=rank)  # other ranks' own weights must give way to rank 0's
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=world,
+        strategy=DataParallel(timeout_minutes=1) if world > 1 else "auto",
+        max_epochs=-1,
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=[
+            Budget(STEPS * BATCH),
+            Evaluation(2 * BATCH, RandomFeatures(8, 1), num_samples=50, batch_size=7),
+            MetricsLog(2),
+        ]
+        if not isinstance(data, RingData)
+        else [Budget(STEPS * BATCH), MetricsLog(2)],
+    )
+    trainer.fit(gan, datamodule=data)
+    y = torch.arange(6) % 10 if getattr(gan.generator, "num_classes", 0) else None
+    found = {"state": gan.state_dict(), "samples": gan.sample(SampleNoise(0, range(6)), y), "seen": gan.samples_seen}
+    torch.save(found, folder / f"{rank}.pt")
+
+
+def fit_as(world: int, recipe: str, folder: Path) -> None:
+    port = free_port()
+    processes = [_CONTEXT.Process(target=fit, args=(recipe, folder, r, world, port)) for r in range(world)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * world
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    if not path.exists():
+        return []
+    return [{k: v for k, v in json.loads(t).items() if k != "samples_per_second"} for t in path.open()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_training_does_not_depend_on_the_number_of_processes(recipe: str, tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("1x64", "2x32", "4x16", "accumulated")}
+    for folder in folders.values():
+        folder.mkdir()
+    fit(recipe, folders["1x64"])
+    fit(recipe, folders["accumulated"], accumulate=4)
+    for world in (2, 4):
+        fit_as(world, recipe, folders[f"{world}x{BATCH // world}"])
+    whole = torch.load(folders["1x64"] / "0.pt")
+    for name, folder in folders.items():
+        parts = [torch.load(path) for path in sorted(folder.glob("*.pt"))]
+        assert len(parts) == int(name[0]) if name[0].isdigit() else 1
+        for part in parts:
+            assert part["seen"] == STEPS * BATCH
+            for key, value in whole["state"].items():
+                assert torch.equal(part["state"][key], parts[0]["state"][key]), f"{name}: ranks differ in {key}"
+                torch.testing.assert_close(part["state"][key], value, rtol=1e-4, atol=2e-6, msg=f"{name}: {key}")
+            torch.testing.assert_close(part["samples"], whole["samples"], rtol=1e-4, atol=1e-5, msg=name)
+        for file in ("evaluation/history.jsonl", "metrics.jsonl"):
+            here, there = rows(folder / file), rows(folders["1x64"] / file)
+            if file == "metrics.jsonl" and name == "accumulated":
+                continue  # a micro-batch's scalars
+            assert len(here) == len(there)
+            for a, b in zip(here, there, strict=True):
+                assert a == pytest.approx(b, rel=2e-3, abs=1e-5), f"{name}: {file}"
+
+
+def fit_batch_norm(folder: Path, rank: int, port: int) -> None:
+    import warnings
+
+    RECIPES["bn"] = lambda: ((DCGANGenerator(**DC), DCGANDiscriminator(**DC)), NonSaturating(), {}, {})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit("bn", folder, rank, 2, port)
+    (folder / f"{rank}.txt").write_text("\n".join(str(w.message) for w in caught if "batch norm" in str(w.message)))
+
+
+@pytest.mark.slow
+def test_batch_norm_is_warned_about_once_and_its_statistics_agree(tmp_path: Path) -> None:
+    port = free_port()
+    processes = [_CONTEXT.Process(target=fit_batch_norm, args=(tmp_path, r, port)) for r in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    said = [(tmp_path / f"{r}.txt").read_text().splitlines() for r in range(2)]
+    assert [len(s) for s in said] == [1, 0]
+    assert "1/2 of each batch" in said[0][0]
+    a, b = (torch.load(tmp_path / f"{r}.pt")["state"] for r in range(2))
+    statistics = [name for name in a if "running_" in name]
+    assert statistics
+    for name in a:
+        assert torch.equal(a[name], b[name]), name

@@ -5,7 +5,10 @@ a DistributedDataParallel around each net.
 
 Two ranks run for the whole time and take turns with one process of two threads: while one works, the others wait in a
 socket, which takes no CPU. A figure is the median of the rounds' ratios with their quartiles, so that a machine that
-others use too says the same. Communication and waiting is the share of a step that a rank spends in `all_reduce`.
+others use too says the same; but two OpenMP threads that share a core with somebody else wait for each other in a
+loop and slow down many times over: believe the throughput of a quiet machine only.
+
+Averaging and waiting is the share of a step that a rank spends in `average_gradients`.
 """
 
 from __future__ import annotations

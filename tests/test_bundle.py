@@ -308,7 +308,7 @@ def test_generators_are_networks_of_ours_and_nothing_else(saved: Path, target: A
 
 @pytest.mark.parametrize(
     "target",
-    ["os.system", "gan_kit.image.R3GANGenerator", "gan_kit.noise.BatchNoise", "gan_kit.latent.prior.Protocol"],
+    ["os.system", "gan_kit.image.R3GANGenerator", "gan_kit.noise.BatchNoise", "gan_kit.latent.prior.ABC"],
 )
 def test_priors_come_from_latent(saved: Path, target: str) -> None:
     rewrite(saved, prior={"target": target, "args": {}})

@@ -7,11 +7,13 @@ import os
 # before torch is imported, and inherited by every subprocess: xdist's workers share the cores
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import importlib
 import random
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import hypothesis
 import numpy as np
@@ -49,6 +51,15 @@ def fashion_root() -> Path:
         if any(place.glob("train-images-idx3-ubyte*")):
             return place
     pytest.skip(f"Fashion-MNIST is in none of {[str(p) for p in places]}; apt install dataset-fashion-mnist")
+
+
+@pytest.fixture(scope="session")
+def torchaudio() -> ModuleType:
+    """torchaudio, to compare with; its last release refuses to be imported beside a torch of another CUDA version."""
+    try:
+        return importlib.import_module("torchaudio")
+    except (ImportError, RuntimeError, OSError) as error:
+        pytest.skip(f"torchaudio can't be imported here: {error}")
 
 
 @pytest.fixture

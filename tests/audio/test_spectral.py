@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -79,8 +80,8 @@ def test_a_centred_wave_of_any_length_comes_back(samples: int) -> None:
 
 
 @pytest.mark.parametrize("spec", [SPECS["centred"], SPECS["short window"], SPECS["odd hop"]])
-def test_stft_is_torchaudios_and_its_inverse_torchs(spec: AudioSpec) -> None:
-    from torchaudio.functional import spectrogram
+def test_stft_is_torchaudios_and_its_inverse_torchs(spec: AudioSpec, torchaudio: ModuleType) -> None:
+    spectrogram = torchaudio.functional.spectrogram
 
     x = noise(2, 16_000)
     window = torch.hann_window(spec.win_length)
@@ -132,9 +133,9 @@ def test_what_makes_no_spectrum_is_refused(call: Callable[[], object], message: 
 @pytest.mark.parametrize("norm", ["slaney", "none"])
 @pytest.mark.parametrize("fmin, fmax, n_fft, n_mels", [(0.0, None, 1024, 80), (80.0, 7600.0, 2048, 128)])
 def test_mel_bands_are_torchaudios(
-    scale: str, norm: str, fmin: float, fmax: float | None, n_fft: int, n_mels: int
+    scale: str, norm: str, fmin: float, fmax: float | None, n_fft: int, n_mels: int, torchaudio: ModuleType
 ) -> None:
-    from torchaudio.functional import melscale_fbanks
+    melscale_fbanks = torchaudio.functional.melscale_fbanks
 
     spec = AudioSpec(
         22_050, 8192, n_fft, fmin=fmin, fmax=fmax, n_mels=n_mels, mel_scale=scale, mel_norm=norm
@@ -146,8 +147,8 @@ def test_mel_bands_are_torchaudios(
 
 
 @pytest.mark.parametrize("power, log", [(1.0, "ln"), (2.0, "log10")])
-def test_log_mel_is_torchaudios(power: float, log: str) -> None:
-    from torchaudio.transforms import MelSpectrogram
+def test_log_mel_is_torchaudios(power: float, log: str, torchaudio: ModuleType) -> None:
+    MelSpectrogram = torchaudio.transforms.MelSpectrogram
 
     spec = AudioSpec(16_000, 16_384, power=power, log=log)
     theirs = MelSpectrogram(16_000, 1024, n_mels=80, hop_length=256, power=power, norm="slaney", mel_scale="slaney")

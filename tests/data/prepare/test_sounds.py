@@ -10,6 +10,7 @@ import struct
 import sys
 import tracemalloc
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -286,8 +287,7 @@ def test_loudness_is_gated() -> None:
     )  # shorter than a block, with the filter's start
 
 
-def test_loudness_agrees_with_torchaudio() -> None:
-    torchaudio = pytest.importorskip("torchaudio")
+def test_loudness_agrees_with_torchaudio(torchaudio: ModuleType) -> None:
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     x = (rng.standard_normal((48_000 * 6, 2)) * np.linspace(0.001, 0.3, 48_000 * 6)[:, None]).clip(-0.99, 0.99)

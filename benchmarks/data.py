@@ -25,7 +25,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -33,6 +32,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from timing import interleaved
 
 
 def picture(seed: int, side: int) -> Image.Image:
@@ -54,18 +54,6 @@ def pictures(folder: Path, count: int, side: int, workers: int) -> Path:
     with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver")) as pool:
         list(pool.map(partial(_save, folder=folder, side=side), range(count), chunksize=64))
     return folder
-
-
-def interleaved(rounds: int, calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Median seconds of each; the first round warms up and is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(rounds + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if i:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(s) for name, s in seconds.items()}
 
 
 def read(home: Path, rounds: int, workers: int) -> None:

@@ -11,28 +11,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from timing import interleaved
 
 from gan_kit.evaluate.frechet import cov_root, frechet_distance, mean_and_cov
-
-
-def interleaved(rounds: int, calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Median seconds of each; the first round warms up and is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(rounds + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if i:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(s) for name, s in seconds.items()}
 
 
 def row(what: str, seconds: dict[str, float], note: str = "") -> None:

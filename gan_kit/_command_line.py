@@ -29,7 +29,7 @@ from gan_kit._cli_errors import in_building, in_one_line
 from gan_kit._converted import as_yaml, hydra_form
 from gan_kit._samples import folder_name, write_samples
 from gan_kit.callbacks import Evaluation, Interrupt
-from gan_kit.evaluate import Classifier, ClassifierFeatures, suite
+from gan_kit.evaluate import Classifier, ClassifierFeatures, suite, tables
 from gan_kit.evaluate.classifier import accuracy_of
 from gan_kit.evaluate.sets import split_features
 from gan_kit.files import write_whole
@@ -211,7 +211,7 @@ class CommandLine(LightningCLI):
         result = self._scores(evaluation, {"run": str(self.run), "samples_seen": self.seen})
         p, out = result.protocol, self.run / "evaluation" / f"cli_{split}" / "scores.json"
         print(f"{p['n_fake']:,} generated samples against {p['n_real']:,} real ones of split {split}\n")
-        print(suite.table(result))
+        print(tables.table(result))
         result.save(out)
         print(f"\n  scores    {out}")
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from gan_kit.adversarial.players import frozen
 from gan_kit.types import Batch
 
 __all__ = ["StepCost", "flops_of", "step_cost"]
@@ -76,14 +77,8 @@ def step_cost(gan: Any, batch: Batch) -> StepCost:
         for name, penalty in kept.items():
             gan.penalties = {name: penalty}
             penalties[name] = (backward(gan.d_loss, 0) - plain) / penalty.every / n
-        taking = [p for p in gan.discriminator.parameters() if p.requires_grad]
-        for p in taking:
-            p.requires_grad_(False)
-        try:
+        with frozen(gan.discriminator):
             g_step = backward(gan.g_loss, 1)
-        finally:
-            for p in taking:
-                p.requires_grad_(True)
     finally:
         gan.penalties, gan.step = kept, step
     with torch.no_grad():

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "evaluate": "lazy types files noise nn pictures",
     # around a run
     "runs": "types",
-    "cost": "types",
+    "cost": "types adversarial",
     "pictures": "types",
     "strategies": "types",
     "bundle": "types files noise latent pictures runs",

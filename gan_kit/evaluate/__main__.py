@@ -297,7 +297,7 @@ def _features(extractor: Extractor, samples: Any, batch_size: int, label: str, k
 
 
 def _compare(names: list[str]) -> Path:
-    from gan_kit.evaluate import suite
+    from gan_kit.evaluate import tables
     from gan_kit.evaluate.suite import Evaluation
 
     if len(names) < 2:
@@ -305,11 +305,11 @@ def _compare(names: list[str]) -> Path:
     paths = [_scores_file(Path(str(name))) for name in names]
     found = [Evaluation.load(path) for path in paths]
     for path, other in zip(paths[1:], found[1:], strict=True):
-        if why := suite.differences(found[0].protocol, other.protocol):
+        if why := tables.differences(found[0].protocol, other.protocol):
             raise UserError(f"{paths[0]} and {path} can't be compared: {'; '.join(why)}")
     for i, name in enumerate(names):
         print(f"{chr(ord('a') + i)}  {name}")
-    print(suite.side_by_side(found))
+    print(tables.side_by_side(found))
     return paths[0].parent
 
 
@@ -329,12 +329,12 @@ def _described(extractor: Any) -> str:
 
 
 def _print(result: Evaluation, out: Path, pictures: list[Path]) -> None:
-    from gan_kit.evaluate import suite
+    from gan_kit.evaluate import tables
 
     p = result.protocol
     against = f"{p['n_real']:,} real ones" if p["n_real"] else "the statistics of real ones"
     print(f"\n{p['n_fake']:,} generated samples against {against}\n")
-    print(suite.table(result))
+    print(tables.table(result))
     for name, why in result.skipped.items():
         print(f"not scored: {name} ({why})")
     print(f"\n  scores    {out / 'scores.json'}  (protocol {result.protocol_sha256[:8]})")

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from gan_kit.evaluate.sets import FeatureSet
-from gan_kit.evaluate.suite import METRICS, Evaluation, Sets, differences, evaluate, frechet_name, side_by_side, table
+from gan_kit.evaluate.suite import METRICS, Evaluation, Sets, evaluate, frechet_name
+from gan_kit.evaluate.tables import differences, side_by_side, table
 from gan_kit.types import UserError
 
 

@@ -60,6 +60,8 @@ def load_samples(path: Path | str, size: int | None = None, channels: int | None
 class _Files:
     def __init__(self, root: Path, size: int | None, channels: int | None):
         self.root = root
+        if not root.exists():
+            raise UserError(f"there is no folder {root}; give a folder or archive of pictures, or an .npz")
         listing = scan(root, readable_kinds())
         bad = [*listing.refused]
         self.files = [f for f in listing.files if f.name != "grid.png" or len(listing.files) == 1]

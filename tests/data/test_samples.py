@@ -119,3 +119,8 @@ FLOAT = pictures().astype(np.float32) / 127.5 - 1
 def test_what_can_not_be_scored(make, words, tmp_path: Path):
     with pytest.raises(UserError, match=words):
         whole(load_samples(make(tmp_path / "a")))
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no folder .*nowhere; give a folder"):
+        load_samples(tmp_path / "nowhere")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-__all__ = ["AudioSpec", "Batch", "Critique", "DataSpec", "UserError"]
+__all__ = ["AudioSpec", "Aux", "Batch", "Critique", "DataSpec", "Representation", "UserError"]
 
 
 class UserError(ValueError):
@@ -27,15 +29,33 @@ class Batch(NamedTuple):
     y: Tensor | None
 
 
+class Aux(NamedTuple):
+    """What a discriminator says of a sample beside real or fake; a part that it does not say is None.
+
+    logits: (B, num_classes), of the classes (AC-GAN)
+    embedding: (B, E) of length 1, and proxies: (num_classes, E) of length 1, one a class (ReACGAN)
+    direction: (B,), the logit once more, with gradients for the last layer's direction alone (SAN)
+    own_loss: () -> (B,), what D learns of these samples beside real or fake, computed when asked for (FastGAN)
+    """
+
+    logits: Tensor | None = None
+    embedding: Tensor | None = None
+    proxies: Tensor | None = None
+    direction: Tensor | None = None
+    own_loss: Callable[[], Tensor] | None = None
+
+
 class Critique(NamedTuple):
     """What a discriminator answers: one entry per sub-discriminator, real is high.
 
     logits: K tensors of any shape with B first
     features: K lists of hidden activations (may be empty lists)
+    aux: what it says beside that, if anything
     """
 
     logits: list[Tensor]
     features: list[list[Tensor]]
+    aux: Aux | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +140,29 @@ class AudioSpec:
         pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         return [f"{name}: {a}, other {b}" for name, a, b in pairs if a != b and name != "clip_samples"]
 
+    def require(self, other: AudioSpec, mine: str, theirs: str) -> None:
+        """Raises UserError with a table of what differs, where the two don't agree; mine, theirs: whose specs these are."""
+        rows = [
+            (f.name, str(getattr(self, f.name)), str(getattr(other, f.name)))
+            for f in fields(self)
+            if f.name != "clip_samples" and getattr(self, f.name) != getattr(other, f.name)
+        ]
+        if not rows:
+            return
+        rows = [("", mine, theirs), *rows]
+        a, b = (max(len(row[i]) for row in rows) for i in (0, 1))
+        table = "\n".join(f"  {name:{a}}  {x:{b}}  {y}" for name, x, y in rows)
+        raise UserError(f"{mine} and {theirs} don't agree on what a sound is; bring audio= to one of them:\n{table}")
+
+
+class Representation(Protocol):
+    """Samples as networks see them, and back: `gan_kit.audio.Spectrogram`. A class that records its arguments."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __call__(self, x: Tensor) -> Tensor: ...
+    def inverse(self, x: Tensor) -> Tensor: ...
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -129,9 +172,15 @@ class DataSpec:
     num_classes: 0 when batches carry no labels
     class_names: one a class, or empty
     audio: of sounds
+    representation: how networks see a sample, where they don't see the sample itself; `shape` is the shape they see
     """
 
     shape: tuple[int, ...]
     num_classes: int = 0
     class_names: tuple[str, ...] = ()
     audio: AudioSpec | None = None
+    representation: Representation | None = None
+
+    def decode(self, x: Tensor) -> Tensor:
+        """What a generator made -> samples: (B, 2, F, L) pictures -> (B, 1, T) waves, where that is what they are."""
+        return x if self.representation is None else self.representation.inverse(x)

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Hinge", "LeastSquares", "Loss", "NonSaturating", "Relativistic", "Wasserstein"]
+__all__ = ["Hinge", "LeastSquares", "Loss", "NonSaturating", "Relativistic", "RelativisticAverage", "Wasserstein"]
 
 
 class Loss(Protocol):
@@ -81,3 +81,18 @@ class Relativistic:
     def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
         assert real is not None
         return F.softplus(real - fake).mean()
+
+
+class RelativisticAverage:
+    """Relativistic average, RaGAN (Jolicoeur-Martineau 2018, equations 15 and 16): each logit against the other side's
+    mean. The means are the batch's that is seen at once: a micro-batch's, a rank's.
+    """
+
+    g_sees_real = True
+
+    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+        return F.softplus(fake.mean() - real).mean() + F.softplus(fake - real.mean()).mean()
+
+    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        assert real is not None
+        return self.d(fake, real)

@@ -14,9 +14,10 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gan_kit.adversarial.adaptive import Adaptive
 from gan_kit.adversarial.ema import EMA
 from gan_kit.adversarial.losses import Loss
-from gan_kit.adversarial.penalties import DView, Penalty
+from gan_kit.adversarial.penalties import DView, Latent, Penalty
 from gan_kit.adversarial.schedule import Scheduled, value_at
 from gan_kit.noise import BatchNoise, Noise, mix
 from gan_kit.types import Batch, Critique, UserError
@@ -91,6 +92,10 @@ class Players(L.LightningModule):
         self.step, self.samples_seen = 0, 0
         self._settings: list[list[dict[str, Any]]] = []  # of the optimisers, as configured here and in the checkpoint
         self._saved_settings: list[list[dict[str, Any]]] | None = None
+        self.adaptive: dict[str, Adaptive] = {}
+        self.follow(augment_p=augment_p, **{f"penalty_{name}": penalty for name, penalty in self.penalties.items()})
+        for penalty in self.penalties.values():
+            penalty.prepare(discriminator)
         self.scalars: dict[str, Tensor] = {}  # of the latest step, detached: callbacks read them when they wish
 
     # ---- the step -------------------------------------------------------------------------------------------
@@ -110,15 +115,15 @@ class Players(L.LightningModule):
             torch.nn.utils.clip_grad_norm_([p for group in opt.param_groups for p in group["params"]], clip)
         opt.step()
 
-    def critic_loss(self, real: Tensor, fake: Tensor, y: Tensor | None, noise: BatchNoise) -> Tensor:
+    def critic_loss(
+        self, real: Tensor, fake: Tensor, y: Tensor | None, noise: BatchNoise, latent: Latent | None = None
+    ) -> Tensor:
         """D's loss on reals and fakes, with the penalties that are due."""
         due = {name: penalty for name, penalty in self.penalties.items() if penalty.due(self.step)}
-        # double backward is not to be trusted in half precision: a step with penalties is taken in fp32
-        with torch.autocast(real.device.type, enabled=torch.is_autocast_enabled(real.device.type) and not due):
-            real, fake = (
-                real.detach().requires_grad_(bool(due)),
-                fake.to(real.dtype).requires_grad_(bool(due)),
-            )
+        twice = any(penalty.differentiates_x for penalty in due.values())
+        # double backward is not to be trusted in half precision: a step with such penalties is taken in fp32
+        with torch.autocast(real.device.type, enabled=torch.is_autocast_enabled(real.device.type) and not twice):
+            real, fake = real.detach().requires_grad_(twice), fake.to(real.dtype).requires_grad_(twice)
             critique = self.critic(y, noise)
             call_real, on_real = noise.calls, critique(real)
             call_fake, on_fake = noise.calls, critique(fake)
@@ -126,12 +131,22 @@ class Players(L.LightningModule):
             self.note("loss_d", loss)
             self.note("logits_real", on_real.logits[0].mean())
             self.note("logits_fake", on_fake.logits[0].mean())
-            view = DView(critique, real, fake, on_real, on_fake, noise, call_real, call_fake)
+            calls = (call_real, call_fake)
+            view = DView(critique, real, fake, on_real, on_fake, noise, *calls, y, self.discriminator, latent)
             for name, penalty in due.items():
                 term = penalty(view, self.samples_seen)
                 self.note(f"penalty_{name}", term / penalty.every)
                 loss = loss + term
+        for state in self.adaptive.values():
+            state.watch(on_real, on_fake)
         return loss
+
+    def settle(self, samples: int) -> None:
+        """The end of a step for whatever adapts: `samples` reals went into it, on all ranks."""
+        for name, state in self.adaptive.items():
+            state.settle(self.mean_over_ranks, samples)
+            for suffix, value in state.readings().items():
+                self.note(name + suffix, value)
 
     # ---- its parts ------------------------------------------------------------------------------------------
 
@@ -164,6 +179,13 @@ class Players(L.LightningModule):
         start = self.global_rank * batch_size
         total = batch_size * self.world_size
         return BatchNoise((self.seed, self.step, phase), total, start, start + batch_size, device=self.device)
+
+    def mean_over_ranks(self, x: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(x, reduce_op="mean") if self.world_size > 1 else x
+
+    def follow(self, **things: Any) -> None:
+        """Settle these with each step and keep their state, where they have one."""
+        self.adaptive.update({name: thing for name, thing in things.items() if isinstance(thing, Adaptive)})
 
     @property
     def world_size(self) -> int:
@@ -240,6 +262,7 @@ class Players(L.LightningModule):
             "generator": describe(self.generator),
             "discriminator": describe(self.discriminator),
             "settings": self._settings,
+            "adaptive": {name: state.state_dict() for name, state in self.adaptive.items()},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -252,6 +275,9 @@ class Players(L.LightningModule):
                 )
         self.step, self.samples_seen = saved["step"], saved["samples_seen"]
         self._saved_settings = saved.get("settings")
+        for name, state in saved.get("adaptive", {}).items():
+            if name in self.adaptive:
+                self.adaptive[name].load_state_dict(state)
 
 
 def describe(thing: Any) -> dict[str, Any]:

@@ -114,6 +114,7 @@ class Reconstruction(Players):
             self.descend(opt_g, self.g_loss, batch, phase=1, clip=self.clip_g)
         if self.ema:
             self.ema.update(self.generator_ema, self.generator, seen, self.samples_seen)
+        self.settle(seen if self.has_adversary else 0)
         self.step += 1
         self.samples_seen += seen
 
@@ -133,7 +134,7 @@ class Reconstruction(Players):
         self._kept = None
         loss = torch.zeros((), device=self.device)
         for name, term in self.terms.items():
-            distance = term(x_hat, x)
+            distance = self.distance(term, x_hat, x)
             self.note(f"term_{name}", distance)
             loss = loss + value_at(self.term_weights[name], self.samples_seen) * distance
         if self.has_adversary:
@@ -151,6 +152,9 @@ class Reconstruction(Players):
             loss = loss + value_at(self.feature_weight, self.samples_seen) * matching
         self.note("loss_g", loss)
         return loss
+
+    def distance(self, term: nn.Module, x_hat: Tensor, x: Tensor) -> Tensor:
+        return term(x_hat, x)
 
     def pair(self, real: Tensor, y: Tensor | None, made: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x and x̂, cut to one length; `made` is an x̂ that is known already."""

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from gan_kit.types import UserError
 
-__all__ = ["Cosine", "Linear", "Scheduled", "value_at"]
+__all__ = ["Cosine", "Exponential", "Linear", "Scheduled", "value_at"]
 
 Scheduled: TypeAlias = float | Callable[[int], float]
 
@@ -47,3 +47,18 @@ class Cosine(_Ramp):
     def __call__(self, samples_seen: int) -> float:
         fraction = (1 - math.cos(math.pi * self.progress(samples_seen))) / 2
         return self.start + (self.end - self.start) * fraction
+
+
+class Exponential:
+    """start · factor^n after n times `every_samples`, in whole times (HiFi-GAN, Kong et al. 2020: .999 an epoch)."""
+
+    def __init__(self, start: float, factor: float, every_samples: int):
+        if every_samples <= 0 or not 0 < factor <= 1:
+            raise UserError(f"factor={factor} every_samples={every_samples}; keep 0 < factor <= 1 <= every_samples")
+        self.start, self.factor, self.every_samples = float(start), float(factor), every_samples
+
+    def __call__(self, samples_seen: int) -> float:
+        return self.start * self.factor ** (samples_seen // self.every_samples)
+
+    def __repr__(self) -> str:
+        return f"Exponential({self.start:g}, x {self.factor:g} every {self.every_samples:,} samples)"

@@ -9,11 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_kit.adversarial import GAN, Hinge, LeastSquares, Loss, NonSaturating, Relativistic, Wasserstein
+from gan_kit.adversarial import (
+    GAN,
+    Hinge,
+    LeastSquares,
+    Loss,
+    NonSaturating,
+    Relativistic,
+    RelativisticAverage,
+    Wasserstein,
+)
 from gan_kit.types import Critique
 from gan_kit.vector import MLPDiscriminator, MLPGenerator
 
-ALL = [NonSaturating(), Hinge(), LeastSquares(), Wasserstein(), Relativistic()]
+ALL = [NonSaturating(), Hinge(), LeastSquares(), Wasserstein(), Relativistic(), RelativisticAverage()]
 LOG2 = math.log(2)
 
 
@@ -32,6 +41,8 @@ BY_HAND = [
     (LeastSquares(), (1 + 1) / 4 + (1 + 9) / 4, (4 + 4) / 4),
     (Wasserstein(), (-1 + 3) / 2 - (2 + 0) / 2, -(-1 + 3) / 2),
     (Relativistic(), (s(-3) + s(3)) / 2, (s(3) + s(-3)) / 2),
+    # both means are 1
+    (RelativisticAverage(), (s(-1) + s(1) + s(-2) + s(2)) / 2, (s(2) + s(-2) + s(1) + s(-1)) / 2),
 ]
 
 
@@ -80,7 +91,7 @@ def test_relativistic_compares_fake_i_with_real_i() -> None:
     assert Relativistic().d(real, fake.flip(0)).item() == pytest.approx((s(10) + s(-10)) / 2)
 
 
-@pytest.mark.parametrize("loss", [Relativistic(), Wasserstein()], ids=name)
+@pytest.mark.parametrize("loss", [Relativistic(), RelativisticAverage(), Wasserstein()], ids=name)
 def test_losses_of_differences_ignore_a_constant(loss: Loss) -> None:
     real, fake = torch.randn(16, dtype=torch.float64), torch.randn(16, dtype=torch.float64)
     assert torch.allclose(loss.d(real + 7, fake + 7), loss.d(real, fake))

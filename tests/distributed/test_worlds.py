@@ -14,11 +14,23 @@ import torch
 from doors import _CONTEXT
 from ranks import environment, free_port
 
-from gan_kit.adversarial import EMA, GAN, R1, R2, GradientPenalty, Hinge, NonSaturating, Relativistic, Wasserstein
+from gan_kit.adversarial import (
+    EMA,
+    GAN,
+    R1,
+    R2,
+    AdaptiveP,
+    GradientPenalty,
+    Hinge,
+    LeCam,
+    NonSaturating,
+    Relativistic,
+    Wasserstein,
+)
 from gan_kit.callbacks import Budget, Evaluation, MetricsLog
 from gan_kit.data import DigitsData, PadTo, RingData
 from gan_kit.evaluate import RandomFeatures
-from gan_kit.image import DCGANDiscriminator, DCGANGenerator, DiffAugment, R3GANDiscriminator, R3GANGenerator
+from gan_kit.image import ADA, DCGANDiscriminator, DCGANGenerator, DiffAugment, R3GANDiscriminator, R3GANGenerator
 from gan_kit.noise import SampleNoise
 from gan_kit.strategies import DataParallel
 from gan_kit.vector import MLPDiscriminator, MLPGenerator
@@ -48,6 +60,13 @@ RECIPES: dict[str, Any] = {
     "WGAN-GP, two critic steps": lambda: (plain(), Wasserstein(), {"gp": GradientPenalty()}, {"n_critic": 2}),
     "R1 by finite differences, clipped": lambda: (
         mlp(), NonSaturating(), {"r1": R1(0.5, finite_difference_sigma=0.01)}, {"clip_d": 0.5, "clip_g": 0.5}
+    ),
+    "LeCam, adaptive ADA and APA, classes": lambda: (
+        r3gan(), NonSaturating(), {"lecam": LeCam(0.3, 200)},
+        {
+            "augment": ADA(), "augment_p": AdaptiveP(0.0, 400, every=2, start=0.3),
+            "pseudo_p": AdaptiveP(-0.5, 400, every=2, start=0.3),
+        },
     ),
     "hinge, clipped": lambda: (plain(), Hinge(), {}, {"clip_d": 0.1}),
 }  # fmt: skip

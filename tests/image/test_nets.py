@@ -142,7 +142,7 @@ def test_at_its_beginning_the_net_is_the_one_without_blocks() -> None:
 def test_ds_logit_is_the_dot_product_with_the_classes_embedding() -> None:
     _, D = pair("r3gan", size=8, num_classes=3, embed_dim=5)
     x = torch.randn(1, 3, 8, 8).expand(3, -1, -1, -1)
-    logits, features = D(x, torch.arange(3))
+    logits, features, _ = D(x, torch.arange(3))
     assert torch.allclose(logits[0], D.embed.weight @ D.linear(features[0][0][0]), atol=1e-6)
 
 

@@ -23,10 +23,11 @@ N ?=
 LABEL ?=
 SEED ?=
 PSI ?=
+TOOL ?=
 OUT ?=
 SOURCE ?=
 
-.PHONY: help setup demo train sample evaluate prepare test test-quick lint format bench clean
+.PHONY: help setup demo demo-audio train sweep sample explore evaluate prepare test test-quick lint format bench clean
 
 help: ## Print this list
 	@printf 'usage: make TARGET [VARIABLE=value …]\n\n'
@@ -37,12 +38,23 @@ setup: $(DEV) ## Build the virtual environment with all that development needs
 demo: $(RUNTIME) ## Install, then train on the embedded digits: minutes, no download of data
 	$(PY) -m gan_kit.train +experiment=image/digits $(ARGS)
 
+demo-audio: $(RUNTIME) ## Install, then train on an embedded drum machine: minutes, no download of data
+	$(PY) -m gan_kit.train +experiment=audio/drums_specgan $(ARGS)
+
 train: $(RUNTIME) ## Train an experiment: EXP=image/fashion_mnist_r3gan ARGS='seed=1'
 	$(PY) -m gan_kit.train '+experiment=$(EXP)' $(ARGS)
+
+sweep: $(RUNTIME) ## Search an experiment's settings: EXP=image/digits ARGS='budget_samples=50_000 trials=20'
+	$(PIP) install -e '.[sweep]'
+	$(PY) -m gan_kit.sweep '+experiment=$(EXP)' $(ARGS)
 
 sample: $(RUNTIME) ## Draw from the newest run, or: RUN=runs/… N=64 LABEL=3 SEED=0 PSI=0.7 OUT=folder
 	$(PY) -m gan_kit.sample $(if $(RUN),'run=$(RUN)') $(if $(N),'n=$(N)') $(if $(LABEL),'label=$(LABEL)') \
 	  $(if $(SEED),'seed=$(SEED)') $(if $(PSI),'psi=$(PSI)') $(if $(OUT),'out=$(OUT)') $(ARGS)
+
+explore: $(RUNTIME) ## Look into the newest run's latent space: TOOL=directions RUN=runs/… ARGS='video=gif'
+	$(PY) -m gan_kit.explore $(if $(RUN),'run=$(RUN)') $(if $(TOOL),'tool=$(TOOL)') $(if $(N),'n=$(N)') \
+	  $(if $(LABEL),'label=$(LABEL)') $(if $(SEED),'seed=$(SEED)') $(if $(PSI),'psi=$(PSI)') $(if $(OUT),'out=$(OUT)') $(ARGS)
 
 evaluate: $(RUNTIME) ## Score the newest run, or: RUN=runs/… ARGS='metrics=[fd,prdc]'
 	$(PY) -m gan_kit.evaluate $(if $(RUN),'run=$(RUN)') $(ARGS)

@@ -2,17 +2,22 @@
 
 gan = gan_kit.load("runs/image/digits")
 images = gan.sample(64, label=3, seed=0)          # (64, C, H, W) in [-1, 1]
+vocoder = gan_kit.load("runs/audio/speech_vocos")
+wave = vocoder(mel)                               # (B, n_mels, L) -> (B, 1, T)
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from safetensors import SafetensorError
@@ -22,117 +27,30 @@ from torch import Tensor, nn
 import gan_kit
 from gan_kit.files import sha256_of
 from gan_kit.latent import Prior
-from gan_kit.noise import SampleNoise, mix
 from gan_kit.pictures import grid, save_png
 from gan_kit.runs import newest_run
-from gan_kit.types import DataSpec, UserError
+from gan_kit.sounds import spectrogram_grid
+from gan_kit.trained import TrainedGAN, TrainedReconstruction, label_rows
+from gan_kit.types import AudioSpec, DataSpec, UserError
 
-__all__ = ["TrainedGAN", "label_rows", "load", "save"]
+__all__ = ["TrainedGAN", "TrainedReconstruction", "label_rows", "load", "picture_of", "save", "save_reconstruction"]
 
 WEIGHTS, CONFIG, CARD, PICTURE = "generator.safetensors", "config.yaml", "card.md", "samples.png"
 FORMAT = 1
 
 
-class TrainedGAN:
-    """A generator ready to sample.
-
-    generator: G(z, y) -> x; prior: where z comes from; spec: shape and classes of what it makes
-    facts: what the bundle says of its training
-    """
-
-    def __init__(self, generator: nn.Module, prior: Prior, spec: DataSpec, facts: dict[str, Any] | None = None):
-        self.generator, self.prior, self.spec = generator.eval().requires_grad_(False), prior, spec
-        self.facts = facts or {}
-        self.device = torch.device("cpu")
-
-    def to(self, device: torch.device | str) -> TrainedGAN:
-        self.device = torch.device(device)
-        self.generator.to(self.device)
-        return self
-
-    @property
-    def num_classes(self) -> int:
-        return int(getattr(self.generator, "num_classes", 0))
-
-    def sample(
-        self,
-        n: int,
-        label: int | str | Sequence[int] | None = None,
-        seed: int = 0,
-        psi: float = 1.0,
-        batch_size: int = 64,
-        start: int = 0,
-    ) -> Tensor:
-        """n samples in [-1, 1], (n, *shape), on the CPU.
-
-        label: a class index or name, one index a sample, or None for classes drawn evenly
-        seed: sample number i of a seed is the same whatever n, batch_size or device (to rounding)
-        psi: truncation; below 1 less varied, more typical
-        start: number of the first sample
-
-        Raises UserError for a label that the generator does not have, n < 1 or psi < 0.
-        """
-        return torch.cat(list(self.batches(n, label, seed, psi, batch_size, start)))
-
-    def batches(
-        self,
-        n: int,
-        label: int | str | Sequence[int] | None = None,
-        seed: int = 0,
-        psi: float = 1.0,
-        batch_size: int = 64,
-        start: int = 0,
-    ) -> Iterator[Tensor]:
-        """What `sample` returns, batch by batch: memory stays bounded."""
-        for name, value, least in (
-            ("n", n, 1),
-            ("batch_size", batch_size, 1),
-            ("start", start, 0),
-            ("psi", psi, 0),
-        ):
-            if value < least:
-                raise UserError(f"{name}={value} must be at least {least}")
-        labels = self._labels(n, label, seed, start)
-        for first in range(0, n, batch_size):
-            last = min(first + batch_size, n)
-            noise = SampleNoise(seed, range(start + first, start + last), self.device)
-            y = None if labels is None else labels[first:last].to(self.device)
-            with torch.inference_mode():
-                x = self.generator(self.prior(noise, self.generator.z_dim, psi), y)  # type: ignore[arg-type]
-            yield x.float().clamp(-1, 1).cpu()
-
-    def _labels(self, n: int, label: int | str | Sequence[int] | None, seed: int, start: int) -> Tensor | None:
-        classes = self.num_classes
-        if not classes:
-            if label is not None:
-                raise UserError(f"label={label!r}: this generator was trained without classes; leave label out")
-            return None
-        if label is None:
-            return torch.tensor([mix(seed, i, 1) % classes for i in range(start, start + n)])
-        if isinstance(label, str):
-            if label not in self.spec.class_names:
-                raise UserError(f"no class {label!r}; have {list(self.spec.class_names)}")
-            label = self.spec.class_names.index(label)
-        wanted = [label] * n if isinstance(label, int) else list(label)
-        if len(wanted) != n:
-            raise UserError(f"{len(wanted)} labels for n={n} samples; give one, or one a sample")
-        if bad := sorted({i for i in wanted if not 0 <= i < classes}):
-            raise UserError(f"label {bad[0]} is out of range: this generator has classes 0 to {classes - 1}")
-        return torch.tensor(wanted)
+def picture_of(x: Tensor, spec: DataSpec, columns: int) -> np.ndarray:
+    """Samples as one picture (H, W, 3) uint8: pictures side by side, sounds as spectrograms, vectors as points."""
+    return spectrogram_grid(x, spec.audio, columns) if spec.audio is not None else grid(x, columns)
 
 
-def label_rows(num_classes: int, columns: int, rows: int = 8) -> list[int] | None:
-    """Labels of a grid with one row per class (at most 20 rows), or None without classes."""
-    return [i for i in range(min(num_classes, 20)) for _ in range(columns)] if num_classes else None
-
-
-def picture_of(gan: TrainedGAN, columns: int = 10, seed: int = 0) -> Any:
-    """A grid (H, W, 3) uint8: a row per class, or 8 rows; vectors get a scatter plot of 2,000."""
+def _first_samples(gan: TrainedGAN, columns: int = 10, seed: int = 0) -> np.ndarray:
+    """A row per class, or 8 rows; of vectors 2,000."""
     if len(gan.spec.shape) == 1:
-        return grid(gan.sample(2000, seed=seed, batch_size=500), columns)
+        return picture_of(gan.sample(2000, seed=seed, batch_size=500), gan.spec, columns)
     labels = label_rows(gan.num_classes, columns)
     n = len(labels) if labels else 8 * columns
-    return grid(gan.sample(n, labels, seed), columns)
+    return picture_of(gan.sample(n, labels, seed), gan.spec, columns)
 
 
 def save(
@@ -147,16 +65,50 @@ def save(
     generator: built by a class that records its arguments (`gan_kit.nn.Recorded`)
     facts: plain values for config.yaml and the card (experiment, samples_seen, ...)
     """
-    folder, facts = Path(folder), facts or {}
-    if not hasattr(generator, "init_args"):
-        raise UserError(
-            f"{type(generator).__name__} does not record its constructor's arguments, so no bundle can rebuild it; "
-            f"derive it from gan_kit.nn.Recorded"
-        )
+    parts = {"generator": generator, "prior": prior}
+    return _saved(Path(folder), parts, spec, facts or {}, "first samples of seed 0", _first_samples)
+
+
+def save_reconstruction(
+    folder: Path | str,
+    generator: nn.Module,
+    condition: nn.Module | None,
+    spec: DataSpec,
+    facts: dict[str, Any] | None = None,
+    examples: Tensor | None = None,
+) -> Path:
+    """`save` of a generator that restores what it is shown (`gan_kit.adversarial.Reconstruction`).
+
+    condition: x -> c, recorded like the generator; examples: (N, ...) samples to picture with what becomes of them
+    """
+
+    def pairs(trained: TrainedReconstruction) -> np.ndarray | None:
+        if examples is None:
+            return None
+        return picture_of(torch.cat([examples, trained.reconstruct(examples)]), spec, len(examples))
+
+    parts = {"generator": generator, "condition": condition}
+    return _saved(Path(folder), parts, spec, facts or {}, "samples, and below each what is made of it", pairs)
+
+
+def _saved(
+    folder: Path,
+    parts: dict[str, Any],
+    spec: DataSpec,
+    facts: dict[str, Any],
+    caption: str,
+    picture: Callable[[Any], np.ndarray | None],
+) -> Path:
+    for thing in (*(v for k, v in parts.items() if k != "prior"), spec.representation):
+        if thing is not None and not hasattr(thing, "init_args"):
+            raise UserError(
+                f"{type(thing).__name__} does not record its constructor's arguments, so no bundle can rebuild it; "
+                f"derive it from gan_kit.nn.Recorded"
+            )
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        _write(part, generator, prior, spec, facts)
+        _write(part, parts, spec, facts, caption, picture)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)  # half a bundle only takes room
         raise
@@ -169,31 +121,55 @@ def save(
     return folder
 
 
-def _write(part: Path, generator: Any, prior: Prior, spec: DataSpec, facts: dict[str, Any]) -> None:
+def _write(
+    part: Path,
+    parts: dict[str, Any],
+    spec: DataSpec,
+    facts: dict[str, Any],
+    caption: str,
+    picture: Callable[[Any], np.ndarray | None],
+) -> None:
     part.mkdir(parents=True)
-    weights = {k: v.detach().cpu().contiguous() for k, v in generator.state_dict().items()}
+    weights = {k: v.detach().cpu().contiguous() for k, v in parts["generator"].state_dict().items()}
     save_file(weights, part / WEIGHTS)
+    data: dict[str, Any] = {
+        "shape": list(spec.shape),
+        "num_classes": spec.num_classes,
+        "class_names": list(spec.class_names),
+    }
+    if spec.audio is not None:
+        data["audio"] = asdict(spec.audio)
+    if spec.representation is not None:
+        data["representation"] = _described(spec.representation)
     config: dict[str, Any] = {
         "format": FORMAT,
         "gan_kit": gan_kit.__version__,
-        "generator": {"target": _path_of(generator), "args": generator.init_args},
-        "prior": {"target": _path_of(prior), "args": {}},
-        "data": {
-            "shape": list(spec.shape),
-            "num_classes": spec.num_classes,
-            "class_names": list(spec.class_names),
-        },
+        **{name: _described(thing) for name, thing in parts.items()},
+        "data": data,
         "facts": facts,
         "weights_sha256": sha256_of(part / WEIGHTS),
     }
     (part / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    (part / CARD).write_text(_card(config, sum(v.numel() for v in weights.values())))
-    ours = (config["generator"]["target"], config["prior"]["target"])  # the caller's own nets are no stranger's
-    save_png(picture_of(_build(config, part, ours)), part / PICTURE)
+    # the caller's own nets are no stranger's
+    ours = [v["target"] for v in (*config.values(), *data.values()) if isinstance(v, dict) and "target" in v]
+    pixels = picture(_build(config, part, ours))
+    if pixels is not None:
+        save_png(pixels, part / PICTURE)
+    (part / CARD).write_text(_card(config, sum(v.numel() for v in weights.values()), pixels is not None, caption))
 
 
-def load(path: Path | str, allow: Sequence[str] = ()) -> TrainedGAN:
+def _described(thing: Any) -> dict[str, Any] | None:
+    """What `_made` makes the thing from; an AudioSpec among its arguments is the data's own."""
+    if thing is None:
+        return None
+    args = {k: v for k, v in getattr(thing, "init_args", {}).items() if not isinstance(v, AudioSpec)}
+    return {"target": _path_of(thing), "args": args}
+
+
+def load(path: Path | str, allow: Sequence[str] = ()) -> Any:
     """A generator from a bundle, a run (`runs/<experiment>/<time>`), or the newest run below a folder.
+
+    -> `TrainedGAN`, or `TrainedReconstruction` of what restores what it is shown (vocoders)
 
     allow: import-path prefixes beside `gan_kit.` from which a bundle may build classes, e.g. ["my_nets."]
 
@@ -231,20 +207,34 @@ def _before(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
-def _build(config: dict[str, Any], folder: Path, allow: Sequence[str] = ()) -> TrainedGAN:
-    generator_class = _class_of(config["generator"]["target"], ("gan_kit.", *allow))
-    if not issubclass(generator_class, nn.Module):
-        raise UserError(f"the bundle wants {config['generator']['target']!r} as generator, which is not a network")
-    prior_class = _class_of(config["prior"]["target"], ("gan_kit.latent.", *allow))
-    generator, prior = generator_class(**config["generator"]["args"]), prior_class(**config["prior"]["args"])
+def _build(config: dict[str, Any], folder: Path, allow: Sequence[str] = ()) -> TrainedGAN | TrainedReconstruction:
+    data = config["data"]
+    audio = AudioSpec(**data["audio"]) if data.get("audio") else None
+    generator = _made(config["generator"], ("gan_kit.", *allow), "generator", audio)
+    representation, condition = (
+        _made(d, ("gan_kit.audio.", "gan_kit.image.", *allow), role, audio) if d else None
+        for role, d in (("representation", data.get("representation")), ("condition", config.get("condition")))
+    )
     try:
         generator.load_state_dict(load_file(folder / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{folder / WEIGHTS} does not fit {config['generator']['target']}: {reason}") from None
-    data = config["data"]
-    spec = DataSpec(tuple(data["shape"]), data["num_classes"], tuple(data["class_names"]))
+    spec = DataSpec(tuple(data["shape"]), data["num_classes"], tuple(data["class_names"]), audio, representation)
+    if "condition" in config:
+        return TrainedReconstruction(generator, condition, spec, config["facts"])
+    prior = _class_of(config["prior"]["target"], ("gan_kit.latent.", *allow))(**config["prior"]["args"])
     return TrainedGAN(generator, prior, spec, config["facts"])
+
+
+def _made(description: dict[str, Any], trusted: tuple[str, ...], role: str, audio: AudioSpec | None) -> Any:
+    """The network or transform that a bundle describes."""
+    cls, args = _class_of(description["target"], trusted), description["args"]
+    if not issubclass(cls, nn.Module):
+        raise UserError(f"the bundle wants {description['target']!r} as {role}, which is not a network")
+    if audio is not None and "spec" in inspect.signature(cls).parameters:
+        args = {"spec": audio, **args}
+    return cls(**args)
 
 
 def _path_of(thing: Any) -> str:
@@ -273,21 +263,26 @@ def _class_of(target: str, trusted: tuple[str, ...]) -> type:
     return found
 
 
-def _card(config: dict[str, Any], parameters: int) -> str:
+def _card(config: dict[str, Any], parameters: int, pictured: bool, caption: str) -> str:
     data, facts = config["data"], config["facts"]
     names = ", ".join(data["class_names"]) or f"{data['num_classes']} classes" if data["num_classes"] else "none"
     lines = [
         f"| {k.replace('_', ' ')} | {v:,} |" if isinstance(v, int) else f"| {k.replace('_', ' ')} | {v} |"
         for k, v in facts.items()
     ]
+    if audio := data.get("audio"):
+        lines.insert(0, f"| sound | {audio['sample_rate']:,} Hz, STFT {audio['n_fft']} / {audio['hop_length']} |")
+    use = (
+        'x = gan_kit.load("this folder").sample(64, seed=0)  # in [-1, 1]'
+        if "condition" not in config
+        else 'x = gan_kit.load("this folder").reconstruct(x)  # in [-1, 1]'
+    )
+    seen = ["![samples](samples.png)", "", f"Made with gan_kit. Above: {caption}, not chosen.", ""] if pictured else []
     return "\n".join(
         [
             f"# {facts.get('experiment', 'A generator')}",
             "",
-            "![samples](samples.png)",
-            "",
-            "Made with gan_kit. The pictures above are the first samples of seed 0, not chosen.",
-            "",
+            *seen,
             "| | |",
             "|-|-|",
             f"| network | `{config['generator']['target']}` |",
@@ -298,7 +293,7 @@ def _card(config: dict[str, Any], parameters: int) -> str:
             "",
             "```python",
             "import gan_kit",
-            'x = gan_kit.load("this folder").sample(64, seed=0)  # in [-1, 1]',
+            use,
             "```",
             "",
             "It can repeat what is in its training data, biases and single examples too: check before you publish.",

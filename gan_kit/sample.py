@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from gan_kit import _door
-from gan_kit._samples import folder_name, write_samples
+from gan_kit._samples import folder_name, write_restored, write_samples
 from gan_kit.types import UserError
 
 HELP = """\
-Draw samples from a trained generator: PNG files and a grid.
+Draw samples from a trained generator: PNG files and a grid; of sounds WAV files, and a page that plays them.
 
   python -m gan_kit.sample [key=value ...]
 
@@ -22,6 +22,10 @@ Draw samples from a trained generator: PNG files and a grid.
   psi=1.0         truncation: below 1 less varied, more typical
   batch_size=64   device=cpu
   out=null        where to: a folder (default: generated/... in the run's folder)
+
+A vocoder restores sounds instead:
+
+  source=null     a sound file, or a folder of them, to take to mel spectrograms and back
 """
 
 
@@ -39,8 +43,8 @@ def main() -> None:
 
 
 def sample(cfg: Any) -> Path:
-    """Write n PNG files and grid.png; -> their folder."""
-    from gan_kit.bundle import load
+    """Write n PNG or WAV files and grid.png; -> their folder."""
+    from gan_kit.bundle import TrainedReconstruction, load
     from gan_kit.runs import is_run, newest_run
 
     settings = _door.Builder(cfg)
@@ -51,13 +55,25 @@ def sample(cfg: Any) -> Path:
         raise UserError(f"label={cfg.label} is neither a class index nor a name; leave it out for all classes")
     where = Path(str(cfg.run))
     gan = load(where).to(_door.device(str(cfg.device)))
+    restores = isinstance(gan, TrainedReconstruction)
+    if restores != (cfg.source is not None):
+        raise UserError(
+            f"{where} restores what it is shown: give source= a sound file, or a folder of them"
+            if restores
+            else f"source={cfg.source}: {where} draws samples, it does not restore any; leave source out"
+        )
+    home = newest_run(where) if is_run(where) or not (where / "config.yaml").is_file() else where
+    if restores:
+        source = Path(str(cfg.source))
+        out = Path(str(cfg.out)) if cfg.out else home / "restored" / source.stem
+        write_restored(gan, source, out)
+        return out
     if cfg.out:
         out = Path(str(cfg.out))
     else:
-        home = newest_run(where) if is_run(where) or not (where / "config.yaml").is_file() else where
         out = home / "generated" / folder_name(cfg.label, cfg.seed, cfg.psi)
-        for old in out.glob("[0-9]*.png"):  # of an earlier call, perhaps of a generator that has trained on since
-            old.unlink()
+        for old in (*out.glob("[0-9]*.png"), *out.glob("[0-9]*.wav")):  # of an earlier call, perhaps of a generator
+            old.unlink()  # that has trained on since
     write_samples(gan, out, cfg.n, cfg.label, cfg.seed, cfg.psi, cfg.batch_size)
     return out
 

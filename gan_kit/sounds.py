@@ -50,8 +50,9 @@ def spectrogram_grid(x: Tensor, spec: AudioSpec, columns: int) -> np.ndarray:
 
 def _levels(mono: Tensor, spec: AudioSpec) -> Tensor:
     """(N, T) -> (N, H, W) in [0, 1], the highest frequency first"""
-    bands = {"n_mels": 96, "fmin": 0.0, "fmax": None, "mel_norm": "none", "power": 1.0, "log": "log10", "eps": 1e-9}
-    spec = dataclasses.replace(spec, center=True, **bands)
+    spec = dataclasses.replace(
+        spec, center=True, n_mels=96, fmin=0.0, fmax=None, mel_norm="none", power=1.0, log="log10", eps=1e-9
+    )
     mono = F.pad(mono, (0, max(0, spec.n_fft - mono.shape[-1])))
     if spec.n_fft <= 512:
         level = stft(mono, spec).abs().clamp_min(spec.eps).log10()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gan_kit.audio.spectral import check_sound
 from gan_kit.audio.streaming import vocode
-from gan_kit.latent import Prior, draw
+from gan_kit.latent import Latent, Prior, draw
 from gan_kit.noise import SampleNoise, mix
 from gan_kit.types import AudioSpec, DataSpec, UserError
 
@@ -92,6 +92,13 @@ class TrainedGAN:
                 x = draw(self.generator, self.prior, noise, y, psi)
                 x = self.spec.decode(x.float())
             yield x.clamp(-1, 1).cpu()
+
+    def latent(self, space: str = "auto") -> Latent:
+        """The latent space, to interpolate, truncate, mix and look for directions in: docs/latent.md
+
+        space: "z", "w", or "auto": w where the generator has one. Raises UserError for a space that it does not have.
+        """
+        return Latent(self.generator, self.prior, space, self.spec.decode)
 
     def labels(self, n: int, label: int | str | Sequence[int] | None, seed: int, start: int) -> Tensor | None:
         """The class of each of n samples, (n,), or None without classes; see `sample`."""

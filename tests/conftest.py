@@ -8,6 +8,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import importlib
+import pickle
 import random
 import subprocess
 import sys
@@ -51,6 +52,27 @@ def fashion_root() -> Path:
         if any(place.glob("train-images-idx3-ubyte*")):
             return place
     pytest.skip(f"Fashion-MNIST is in none of {[str(p) for p in places]}; apt install dataset-fashion-mnist")
+
+
+@pytest.fixture(scope="session")
+def cifar_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with twelve made-up pictures a file in CIFAR-10's format: to be read with data.check=false."""
+    folder = tmp_path_factory.mktemp("cifar") / "cifar-10-batches-py"
+    folder.mkdir()
+    for i, name in enumerate([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]):
+        pixels = np.random.default_rng(i).integers(0, 256, (12, 3072), np.uint8)
+        entry = {"batch_label": name, "data": pixels, "labels": [k % 10 for k in range(12)], "filenames": ["x"] * 12}
+        (folder / name).write_bytes(pickle.dumps(entry, protocol=2))
+    return folder.parent
+
+
+@pytest.fixture(scope="session")
+def fsdd_root() -> Path:
+    """Where the spoken digits are: $GAN_KIT_DATA."""
+    for place in (Path(os.environ.get("GAN_KIT_DATA") or "/nowhere") / "fsdd", Path("data/fsdd")):
+        if place.is_dir():
+            return place
+    pytest.skip("the Free Spoken Digit Dataset is not in $GAN_KIT_DATA")
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,9 @@ from pathlib import Path
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
-        "gan_kit.train", "gan_kit.cli", "gan_kit._command_line",
-        "gan_kit.sample", "gan_kit.prepare", "gan_kit.data.prepare.pipeline",
+        "gan_kit.train", "gan_kit.sweep", "gan_kit.cli", "gan_kit._command_line",
+        "gan_kit.sample", "gan_kit.explore", "gan_kit._explore_tools",
+        "gan_kit.prepare", "gan_kit.data.prepare.pipeline",
         "gan_kit.evaluate.__main__", "gan_kit.evaluate.suite",
         "gan_kit.bundle", "gan_kit.callbacks", "gan_kit.adversarial", "gan_kit.data",
         "gan_kit.image", "gan_kit.vector", "hydra", "omegaconf", "lightning.pytorch",

@@ -416,7 +416,7 @@ def test_labels_by_number_name_and_list_agree() -> None:
 
 def test_without_a_label_the_classes_come_evenly_and_belong_to_the_sample() -> None:
     trained = gan(conditional())
-    labels = trained._labels(3000, None, 0, 0)
+    labels = trained.labels(3000, None, 0, 0)
     assert labels is not None
     counts = torch.bincount(labels, minlength=3)
     assert (counts - 1000).abs().max() < 5 * (3000 * 2 / 9) ** 0.5

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
 from doors import Done, Door, run
-from PIL import Image
+from small import small
 
 from gan_kit import _door
 from gan_kit._command_line import CommandLine
@@ -96,15 +95,7 @@ def test_every_run_leaves_the_run_yaml_that_trains_the_same(ring: Path) -> None:
 def test_the_losses_of_every_experiment_are_those_of_hydra(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    settings = [f"+experiment={name}", "debug=two_steps", "trainer=cpu", "logger=csv", "log_every_steps=1", "seed=3"]
-    if "fashion" in name:
-        settings.append(f"data.root={request.getfixturevalue('fashion_root')}")
-    if "folder" in name:
-        for i in range(12):
-            place = tmp_path / "pictures" / ("cats" if i % 2 else "dogs")
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.random.default_rng(i).integers(0, 255, (70, 80, 3), np.uint8)).save(place / f"{i}.png")
-        settings.append(f"data.root={tmp_path / 'pictures'}")
+    settings = [*small(name, tmp_path, request), "logger=csv", "log_every_steps=1", "seed=3"]
     folder = tmp_path / "run"
     hydra(folder, *settings)
     cli_door("fit", "--config", folder / "run.yaml", cwd=tmp_path)

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+import yaml
 from doors import run
-from PIL import Image
+from small import PAIRED, small
 
 import gan_kit
 from gan_kit import _door
@@ -21,15 +21,7 @@ EXPERIMENTS = _door.options("experiment")
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_two_steps(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    settings = [f"+experiment={name}", "debug=two_steps", "trainer=cpu"]
-    if "fashion" in name:
-        settings.append(f"data.root={request.getfixturevalue('fashion_root')}")
-    if "folder" in name:
-        for i in range(12):
-            place = tmp_path / "pictures" / ("cats" if i % 2 else "dogs")
-            place.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.random.default_rng(i).integers(0, 255, (70, 80, 3), np.uint8)).save(place / f"{i}.png")
-        settings.append(f"data.root={tmp_path / 'pictures'}")
+    settings = small(name, tmp_path, request)
     folder = tmp_path / "run"
     done = run("train", *settings, f"paths.output_dir={folder}", cwd=tmp_path, env={"GAN_KIT_CACHE": str(tmp_path)})
     assert done.returncode == 0, done.stderr
@@ -39,13 +31,30 @@ def test_two_steps(name: str, tmp_path: Path, request: pytest.FixtureRequest) ->
     if name.startswith("classifier"):
         classifier = load_classifier(folder)
         assert 0 <= classifier.facts["test_accuracy"] <= 1
-        x = torch.zeros(3, *classifier.net.shape, dtype=torch.uint8)
+        stored = torch.uint8 if len(classifier.net.shape) == 3 else torch.int16  # pictures, sounds
+        x = torch.zeros(3, *classifier.net.shape, dtype=stored)
         assert classifier.features(x).shape == (3, classifier.dims)
         return
     assert list((folder / "samples").glob("*.png"))
+    if name.endswith(PAIRED):
+        for bundle in ("bundle", "bundle_back")[: 1 + name.endswith("cyclegan")]:
+            translate = gan_kit.load(folder / bundle)
+            assert translate(torch.zeros(2, *translate.spec.shape)).shape == (2, *translate.spec.shape)
+        return
     gan = gan_kit.load(folder)
-    assert gan.sample(3).shape == (3, *gan.spec.shape)
-    assert (gan.num_classes == 0) == (name == "ring")
+    if name.startswith("audio"):
+        assert len(list((folder / "samples" / "000000000008").glob("*.wav"))) >= 2
+        assert 'src="000000000008/' in (folder / "samples" / "index.html").read_text()
+        shape = (1, gan.spec.audio.clip_samples)
+        assert gan.sample_rate == gan.spec.audio.sample_rate
+        if name.startswith("audio/speech"):
+            assert gan.reconstruct(torch.zeros(2, *shape)).shape == (2, *shape)
+            return
+    else:
+        shape = gan.spec.shape
+    assert gan.sample(3).shape == (3, *shape)
+    labels = yaml.safe_load((folder / "config.yaml").read_text())["data"]["labels"]
+    assert (gan.num_classes > 0) == labels
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_kit.nn import Recorded
 from gan_kit.types import AudioSpec, UserError
 
 __all__ = [
@@ -154,7 +155,7 @@ def mel_filterbank(spec: AudioSpec) -> Tensor:
     return bands.float()
 
 
-class LogMel(nn.Module):
+class LogMel(Recorded, nn.Module):
     """Wave to the logarithm of its mel bands, the input of vocoders: log max(eps, bands |STFT|^power).
 
     x: (..., T) -> (..., M, L)
@@ -245,7 +246,7 @@ def griffin_lim(
 # pictures
 
 
-class Spectrogram(nn.Module):
+class Spectrogram(Recorded, nn.Module):
     """Sound as pictures that image networks take, and back: the logarithm of the magnitude, in [-1, 1], and the phase.
 
     wave (B, 1, T) <-> (B, 2, n_fft / 2, L), or (B, 1, ...) without phase. The sides are powers of two when n_fft is and

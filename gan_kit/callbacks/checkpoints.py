@@ -17,9 +17,11 @@ from gan_kit import bundle
 from gan_kit.callbacks.clock import crossed, is_last_step
 from gan_kit.callbacks.guard import check_weights
 from gan_kit.runs import checkpoint_path, checkpoints
-from gan_kit.types import UserError
+from gan_kit.types import DataSpec, UserError
 
 __all__ = ["AtomicCheckpointIO", "Checkpoints"]
+
+SHOWN = 8  # samples in the picture of a bundle that restores them
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -125,8 +127,17 @@ class Checkpoints(Checkpoint):
         try:
             if hasattr(pl_module, "save_bundle"):  # a model that is no GAN
                 pl_module.save_bundle(folder, data, facts)
+                return
+            net = pl_module.generator if pl_module.generator_ema is None else pl_module.generator_ema
+            if hasattr(pl_module, "shipped"):  # of x = (a, b) nets that make one of the other: a bundle each
+                for suffix, (net, shown) in pl_module.shipped(data.held_out(SHOWN).x.to(pl_module.device)).items():
+                    spec, condition = DataSpec(tuple(shown.shape[1:])), getattr(pl_module, "condition", None)
+                    place = folder.with_name(folder.name + suffix)
+                    bundle.save_reconstruction(place, net, condition, spec, facts, shown.cpu())
+            elif hasattr(pl_module, "reconstruct"):
+                x, _ = data.held_out(SHOWN)
+                bundle.save_reconstruction(folder, net, pl_module.condition, data.spec, facts, x)
             else:
-                net = pl_module.generator if pl_module.generator_ema is None else pl_module.generator_ema
                 bundle.save(folder, net, pl_module.prior, data.spec, facts)
         except (OSError, SafetensorError) as error:
             raise UserError(

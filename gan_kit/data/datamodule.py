@@ -11,15 +11,17 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from gan_kit.data.arrays import Arrays, Source
+from gan_kit.data.cifar10 import CIFAR10
 from gan_kit.data.digits import Digits
 from gan_kit.data.fashion_mnist import FashionMNIST
 from gan_kit.data.folder import Folder
+from gan_kit.data.grid import Grid
 from gan_kit.data.loader import BatchLoader, RawBatch
 from gan_kit.data.ring import Ring
 from gan_kit.data.transforms import Transform
 from gan_kit.types import Batch, DataSpec, UserError
 
-__all__ = ["ArrayDataModule", "DigitsData", "FashionMNISTData", "FolderData", "RingData"]
+__all__ = ["ArrayDataModule", "CIFAR10Data", "DigitsData", "FashionMNISTData", "FolderData", "GridData", "RingData"]
 
 
 class ArrayDataModule(LightningDataModule):
@@ -34,6 +36,7 @@ class ArrayDataModule(LightningDataModule):
     """
 
     draws = 0  # uniform numbers a sample that `augmented` of a subclass wants
+    loader_class: type[BatchLoader] = BatchLoader
 
     def __init__(
         self,
@@ -92,6 +95,32 @@ class ArrayDataModule(LightningDataModule):
             return DataSpec(shape)
         return DataSpec(shape, len(train.class_names) or int(train.y.max()) + 1, train.class_names)
 
+    def held_out(self, n: int) -> Batch:
+        """n samples of split val (test where there is none), the classes in turn: to look at while training.
+
+        x: (n, ...) float in [-1, 1], fewer than n where there are fewer; y: (n,) or None
+        """
+        try:
+            held = self.arrays("val")
+        except UserError:
+            held = self.arrays("test")
+        rows = np.arange(len(held.x))
+        if held.y is not None:
+            turn = np.empty(len(rows), int)  # the how-manieth of its class each is
+            for k in np.unique(held.y):
+                turn[held.y == k] = np.arange((held.y == k).sum())
+            rows = np.lexsort((held.y, turn))
+        rows = rows[:n]
+        y = None if held.y is None else torch.from_numpy(np.asarray(held.y[rows], np.int64))
+        return Batch(scaled(torch.from_numpy(np.array(held.x[rows]))), y)
+
+    def seen(self, split: str, rows: np.ndarray, device: torch.device | str = "cpu") -> Batch:
+        """These rows of a split on the device as networks see them, without the random changes of training."""
+        arrays = self.arrays(split)
+        y = None if arrays.y is None else torch.from_numpy(np.asarray(arrays.y[rows], np.int64)).to(device)
+        raw = RawBatch(torch.from_numpy(np.array(arrays.x[rows])).to(device), y, None)
+        return self.on_after_batch_transfer(raw, 0)
+
     def prepare_data(self) -> None:
         self.arrays("train")  # one process a machine comes first: the others find its download or cache
 
@@ -104,7 +133,7 @@ class ArrayDataModule(LightningDataModule):
         if self.hflip and train.x.ndim != 4:
             raise UserError(f"hflip mirrors pictures, not {train.x.shape[1:]}; set data.hflip=false")
         trainer = self.trainer
-        self._loader = BatchLoader(
+        self._loader = self.loader_class(
             train.x,
             train.y,
             batch_size=self.batch_size,
@@ -128,6 +157,11 @@ class ArrayDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resume_at = state_dict or None
+
+    def rewind(self, state: dict[str, Any]) -> None:
+        """Go on from the position of a checkpoint while the training runs."""
+        assert self._loader is not None
+        self._loader.load_state_dict(state)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """RawBatch -> Batch on its device; anything else (a user's own loader) passes through."""
@@ -156,6 +190,23 @@ def scaled(x: Tensor) -> Tensor:
 
 
 # One class a source, its arguments beside the loader's: `data.root=…`, `data.batch_size=…` in both doors.
+
+
+class CIFAR10Data(ArrayDataModule):
+    """`CIFAR10` in batches."""
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        transform: Transform | None = None,
+        check: bool = True,
+        batch_size: int = 64,
+        labels: bool = True,
+        hflip: bool = False,
+        seed: int = 0,
+        val_fraction: float = 0.0,
+    ) -> None:
+        super().__init__(CIFAR10(root, transform, check), batch_size, labels, hflip, seed, val_fraction)
 
 
 class DigitsData(ArrayDataModule):
@@ -238,3 +289,20 @@ class RingData(ArrayDataModule):
         val_fraction: float = 0.0,
     ) -> None:
         super().__init__(Ring(modes, radius, std, count), batch_size, labels, seed=seed, val_fraction=val_fraction)
+
+
+class GridData(ArrayDataModule):
+    """`Grid` in batches; its points have their own fixed seed."""
+
+    def __init__(
+        self,
+        side: int = 5,
+        extent: float = 0.8,
+        std: float = 0.02,
+        count: int = 10_000,
+        batch_size: int = 64,
+        labels: bool = True,
+        seed: int = 0,
+        val_fraction: float = 0.0,
+    ) -> None:
+        super().__init__(Grid(side, extent, std, count), batch_size, labels, seed=seed, val_fraction=val_fraction)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_kit.data.arrays import Arrays, Source
 from gan_kit.data.datamodule import ArrayDataModule
@@ -30,6 +31,8 @@ class SoundDataModule(ArrayDataModule):
     gain_db: each sound is made quieter by up to so much, even in dB
     polarity: turn each upside down with probability 1/2
     shift_samples: move each by up to so many samples, earlier or later; zeros come in
+    pictures: how networks see the sounds (`gan_kit.audio.Spectrogram` of the same AudioSpec), made on the device; None
+        shows them the waves. Scores and files are of waves in any case
 
     What is drawn is a pure function of (seed, epoch, position), as the order is. batch_size, labels, seed and
     val_fraction: see `ArrayDataModule`.
@@ -46,8 +49,12 @@ class SoundDataModule(ArrayDataModule):
         shift_samples: int = 0,
         seed: int = 0,
         val_fraction: float = 0.0,
+        pictures: nn.Module | None = None,
     ) -> None:
         super().__init__(source, batch_size, labels, seed=seed, val_fraction=val_fraction)
+        if pictures is not None:
+            pictures.spec.require(audio, "data.pictures", "data.audio")  # type: ignore[union-attr,operator]
+        self.pictures: Any = pictures
         if not 0 <= gain_db <= 60:
             raise UserError(f"gain_db={gain_db}; set data.gain_db from 0 to 60")
         if not 0 <= shift_samples < audio.clip_samples:
@@ -57,10 +64,14 @@ class SoundDataModule(ArrayDataModule):
 
     def arrays(self, split: str) -> Arrays:
         """All of one split, x (N, C, clip_samples) int16; see `ArrayDataModule.arrays`"""
-        return starts(self._checked(super().arrays(split)), self.audio.clip_samples)
+        return starts(self.whole(split), self.audio.clip_samples)
+
+    def whole(self, split: str) -> Arrays:
+        """`arrays`, each sound as long as it was prepared: what vocoders are scored on"""
+        return self._checked(super().arrays(split))
 
     def training_arrays(self) -> Arrays:
-        return self._checked(super().arrays("train"))
+        return self.whole("train")
 
     def _checked(self, arrays: Arrays) -> Arrays:
         if arrays.x.ndim != 3 or arrays.x.dtype != "int16" or arrays.x.shape[-1] < self.audio.clip_samples:
@@ -72,13 +83,26 @@ class SoundDataModule(ArrayDataModule):
 
     @property
     def spec(self) -> DataSpec:
-        return dataclasses.replace(super().spec, audio=self.audio)
+        spec = dataclasses.replace(super().spec, audio=self.audio)
+        if self.pictures is None:
+            return spec
+        return dataclasses.replace(spec, shape=self.pictures.shape, representation=self.pictures)
+
+    def setup(self, stage: str) -> None:
+        model: Any = self.trainer.lightning_module if self.trainer else None
+        theirs = getattr(getattr(model, "condition", None), "spec", None)
+        if theirs is not None:
+            theirs.require(self.audio, "model.condition", "data.audio")
 
     def train_dataloader(self) -> BatchLoader:
         longer = self.training_arrays().x.shape[-1] > self.audio.clip_samples
         changes = longer or self.gain_db or self.polarity or self.shift_samples
         self.draws = 4 if changes else 0
         return super().train_dataloader()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        out = super().on_after_batch_transfer(batch, dataloader_idx)
+        return out if self.pictures is None else out._replace(x=self.pictures(out.x))
 
     def augmented(self, x: Tensor, draws: Tensor) -> Tensor:
         """x: (B, C, T') int16; draws: (B, 4) -> (B, C, T), float32 in [-1, 1) where gain or polarity is on"""
@@ -99,7 +123,7 @@ class SoundDataModule(ArrayDataModule):
 
 
 class DrumsData(SoundDataModule):
-    """`Drums` in batches; the sounds have their own fixed seed."""
+    """`Drums` in batches; the sounds have their own fixed seed, and a val split: val_fraction changes nothing."""
 
     def __init__(
         self,
@@ -111,13 +135,17 @@ class DrumsData(SoundDataModule):
         polarity: bool = False,
         shift_samples: int = 0,
         seed: int = 0,
+        val_fraction: float = 0.0,
+        pictures: nn.Module | None = None,
     ) -> None:
         source = Drums(audio.sample_rate, audio.clip_samples, count)
-        super().__init__(source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed)
+        super().__init__(
+            source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed, val_fraction, pictures
+        )
 
 
 class TonesData(SoundDataModule):
-    """`Tones` in batches; the notes have their own fixed seed."""
+    """`Tones` in batches; the notes have their own fixed seed, and a val split: val_fraction changes nothing."""
 
     def __init__(
         self,
@@ -131,9 +159,13 @@ class TonesData(SoundDataModule):
         polarity: bool = False,
         shift_samples: int = 0,
         seed: int = 0,
+        val_fraction: float = 0.0,
+        pictures: nn.Module | None = None,
     ) -> None:
         source = Tones(audio.sample_rate, audio.clip_samples, low, high, count)
-        super().__init__(source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed)
+        super().__init__(
+            source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed, val_fraction, pictures
+        )
 
 
 class FSDDData(SoundDataModule):
@@ -151,9 +183,12 @@ class FSDDData(SoundDataModule):
         shift_samples: int = 0,
         seed: int = 0,
         val_fraction: float = 0.0,
+        pictures: nn.Module | None = None,
     ) -> None:
         source = FSDD(root, audio.sample_rate, audio.clip_samples, classes)
-        super().__init__(source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed, val_fraction)
+        super().__init__(
+            source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed, val_fraction, pictures
+        )
 
 
 class SoundFolderData(SoundDataModule):
@@ -171,6 +206,9 @@ class SoundFolderData(SoundDataModule):
         shift_samples: int = 0,
         seed: int = 0,
         val_fraction: float = 0.0,
+        pictures: nn.Module | None = None,
     ) -> None:
         source = SoundFolder(root, audio, channels)
-        super().__init__(source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed, val_fraction)
+        super().__init__(
+            source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed, val_fraction, pictures
+        )

@@ -32,8 +32,8 @@ def stage_widths(size: int, width: int, patch: int = 1) -> list[int]:
     """
     if size not in (8, 16, 32, 64, 128, 256):
         raise UserError(f"image size {size} is not a power of two from 8 to 256; set image_size=32, say")
-    if patch not in (1, 2, 4) or size // patch < 8:
-        raise UserError(f"patch={patch} does not fit {size}x{size} images; use 1, 2 or 4 with size/patch >= 8")
+    if patch not in (1, 2, 4, 8) or size // patch < 8:
+        raise UserError(f"patch={patch} does not fit {size}x{size} images; use 1, 2, 4 or 8 with size/patch >= 8")
     resolutions = [2**i for i in range(2, int(math.log2(size // patch)) + 1)]
     return [min(width, width * 32 // (r * patch)) if r * patch > 32 else width for r in resolutions]
 

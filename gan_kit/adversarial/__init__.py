@@ -23,12 +23,13 @@ from gan_kit.adversarial.penalties import DRAGAN, R1, R2, SAN, DView, GradientPe
 from gan_kit.adversarial.reconstruction import Reconstruction
 from gan_kit.adversarial.schedule import Cosine, Exponential, Linear, Scheduled, value_at
 from gan_kit.adversarial.terms import FeatureMatching, GView, Term
-from gan_kit.adversarial.translation import Translation
+from gan_kit.adversarial.translation import L1, Translation
 
 __all__ = [
     "DRAGAN",
     "EMA",
     "GAN",
+    "L1",
     "R1",
     "R2",
     "SAN",

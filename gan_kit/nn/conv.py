@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-__all__ = ["Conv2d", "conv2d"]
+__all__ = ["Conv2d", "conv2d", "conv_transpose2d"]
 
 
 class Conv2d(nn.Conv2d):
@@ -45,6 +45,18 @@ def conv2d(
         return F.conv2d(x, weight, bias, *shape)
     slot = _Slot.apply(weight, bias, (x,), shape)
     return _Conv.apply(x, weight, bias, slot, shape)
+
+
+def conv_transpose2d(
+    x: Tensor, weight: Tensor, stride: tuple[int, int] = (1, 1), padding: tuple[int, int] = (0, 0)
+) -> Tensor:
+    """F.conv_transpose2d without a bias, derivatives of all orders. x: (B, C_in, H, W), weight: (C_in, C_out, h, w)"""
+    twice = torch.is_grad_enabled() and x.requires_grad and weight.requires_grad
+    if not twice or torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
+        return F.conv_transpose2d(x, weight, None, stride, padding)
+    shape = (stride, padding, (1, 1), 1)  # of the convolution that it is the transpose of
+    slot = _TransposeSlot.apply(weight, (x,), shape)
+    return _ConvTranspose.apply(x, weight, slot, shape)
 
 
 class _Conv(Function):
@@ -85,6 +97,39 @@ class _Slot(Function):
         weight, x = ctx.saved_tensors
         to_bias = g.sum((0, 2, 3)) if ctx.biased else None
         return _WeightGradient.apply(g, x, weight.detach(), ctx.shape), to_bias, None, None
+
+
+class _ConvTranspose(Function):
+    """As `_Conv`, of which it is the transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, slot: Tensor, shape: Any) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.shape = shape
+        return F.conv_transpose2d(x, weight, None, shape[0], shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        (weight,) = ctx.saved_tensors
+        return conv2d(g, weight, None, *ctx.shape), None, g, None
+
+
+class _TransposeSlot(Function):
+    """As `_Slot`."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, x: tuple[Tensor], shape: Any) -> Tensor:
+        ctx.save_for_backward(weight, *x)
+        ctx.shape = shape
+        stride, padding, _, _ = shape
+        sides = zip(x[0].shape[2:], weight.shape[2:], stride, padding, strict=True)
+        size = [(n - 1) * s - 2 * p + k for n, k, s, p in sides]
+        return weight.new_zeros(()).expand(len(x[0]), weight.shape[1], *size)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        weight, x = ctx.saved_tensors
+        return _WeightGradient.apply(x, g, weight.detach(), ctx.shape), None, None
 
 
 class _InputGradient(Function):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from gan_kit.adversarial import EMA, R1, Cycle, LeastSquares, NonSaturating, Relativistic, Translation
+from gan_kit.adversarial import EMA, L1, R1, Cycle, LeastSquares, NonSaturating, Relativistic, Translation
 from gan_kit.adversarial.cycle import History
 from gan_kit.adversarial.translation import halves
 from gan_kit.data import ArrayDataModule, Arrays
@@ -76,7 +76,7 @@ def cycle(**more: Any) -> Cycle:
 def translation(**more: Any) -> Translation:
     arguments: dict[str, Any] = {
         "loss": NonSaturating(), "optimizer_g": SGD, "optimizer_d": SGD, "init_seed": 0,
-        "terms": {"l1": nn.L1Loss()}, "term_weights": {"l1": 100.0}, "feature_weight": 0.0, **more,
+        "terms": {"l1": L1()}, "term_weights": {"l1": 100.0}, "feature_weight": 0.0, **more,
     }  # fmt: skip
     return Translation(Mapper(), Judge(2), **arguments)
 

@@ -7,7 +7,7 @@ import torch
 from torch.autograd import grad, gradcheck, gradgradcheck
 from torch.nn import functional as F
 
-from gan_kit.nn import Conv2d, conv2d
+from gan_kit.nn import Conv2d, conv2d, conv_transpose2d
 
 CASES = [
     # kernel, stride, padding, dilation, groups
@@ -46,3 +46,14 @@ def test_a_gradient_penalty_gives_the_weights_the_gradient_that_torch_gives() ->
         (y.square().mean() + slope.square().sum()).backward()
     torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
     torch.testing.assert_close(ours.bias.grad, theirs.bias.grad)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 0), (3, 1, 1), (4, 2, 1)])
+def test_transposed_convolution_and_its_derivatives(kernel: int, stride: int, padding: int) -> None:
+    x = torch.randn(2, 4, 4, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 2, kernel, kernel, dtype=torch.float64, requires_grad=True)
+    pairs = ((stride, stride), (padding, padding))
+    ours = lambda x, weight: conv_transpose2d(x, weight, *pairs)  # noqa: E731
+    torch.testing.assert_close(ours(x, weight), F.conv_transpose2d(x, weight, None, *pairs))
+    assert gradcheck(ours, (x, weight), fast_mode=True)
+    assert gradgradcheck(ours, (x, weight), fast_mode=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from gan_kit.nn import Downsample, Upsample
+from gan_kit.nn import Downsample, Upsample, blur
 
 ROW = [1 / 8, 3 / 8, 3 / 8, 1 / 8]
 sizes = pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 2, 2), (1, 5, 4, 16)])
@@ -82,3 +83,15 @@ def test_gradients_and_gradients_of_gradients(module: torch.nn.Module) -> None:
 def test_the_filter_is_not_saved_with_the_weights_and_follows_the_dtype() -> None:
     assert not Downsample().state_dict()
     assert Downsample()(torch.zeros(1, 1, 4, 4, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("pad", [1, 2])
+def test_blur_is_the_filter_with_zeros_around(pad: int) -> None:
+    x = torch.randn(2, 3, 5, 8, dtype=torch.float64)
+    row = torch.tensor(ROW, dtype=torch.float64)
+    kernel = torch.outer(row, row).expand(3, 1, 4, 4)
+    assert torch.allclose(blur(x, pad, gain=4), 4 * F.conv2d(F.pad(x, [pad] * 4), kernel, groups=3), atol=1e-12)
+    x = x[:1, :2].requires_grad_()
+    curved = lambda x: blur(x, pad, gain=4).pow(3)  # noqa: E731
+    assert torch.autograd.gradcheck(curved, x)
+    assert torch.autograd.gradgradcheck(curved, x)

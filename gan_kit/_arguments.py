@@ -26,7 +26,8 @@ FLAGS_WITH_VALUE = {
 
 def normalised(arguments: list[str]) -> list[str]:
     """The command line as Hydra takes it: its own flags first, then `experiment=` and `debug=` as appended groups in
-    this order, then overrides; a run to resume brings its own config."""
+    this order, then overrides; a run to resume brings its own config. @FILE stands for the list of arguments in it."""
+    arguments = [a for argument in arguments for a in _listed(argument)]
     if not arguments:
         raise UserError(
             f"name an experiment: python -m gan_kit.train +experiment={_door.options('experiment')[0]} (have "
@@ -66,6 +67,22 @@ def normalised(arguments: list[str]) -> list[str]:
             raise UserError(f"a resumed run keeps its groups, {changed[0]} can't change one; set single keys instead")
         return flags + resuming(Path(late.pop("resume").strip("'\"")), rest)
     return flags + [late[k] for k in ("experiment", "debug") if k in late] + rest
+
+
+def _listed(argument: str) -> list[str]:
+    """What @best.yaml holds, a YAML list of arguments; any other argument is itself"""
+    if not argument.startswith("@"):
+        return [argument]
+    import yaml
+
+    path = Path(argument[1:])
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{argument}: {path} can't be read ({' '.join(str(error).split())})") from None
+    if not isinstance(found, list) or not all(isinstance(a, str) and not a.startswith("@") for a in found):
+        raise UserError(f"{argument}: {path} is no list of key=value; a sweep's best.yaml is one")
+    return found
 
 
 def _refuse_unknown_additions(overrides: list[str]) -> None:

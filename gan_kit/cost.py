@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +14,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from gan_kit.adversarial import GAN
 from gan_kit.adversarial.players import frozen
+from gan_kit.files import write_whole
 from gan_kit.types import Batch
 
-__all__ = ["StepCost", "flops_of", "step_cost"]
+__all__ = ["StepCost", "flops_of", "keep_cost", "peak_flops", "step_cost", "training_cost"]
 
 
 class _Counter(TorchDispatchMode):
@@ -85,3 +90,69 @@ def step_cost(gan: Any, batch: Batch) -> StepCost:
         z = gan.prior(gan.noise(0, n), gan.generator.z_dim)
         generator = flops_of(lambda: gan.generator(z, batch.y))
     return StepCost(generator / n, plain / n, g_step / gan.n_critic / n, penalties)
+
+
+# TFLOP/s by vendors' data sheets, not sparse: half precision, TF32, single precision; by words in a device's name
+PEAKS = {
+    "H100 PCIe": (756, 378, 51), "H100": (989, 495, 67), "H200": (989, 495, 67), "A100": (312, 156, 19.5),
+    "L40S": (362, 183, 91.6), "L4": (121, 60, 30.3), "A10": (125, 62.5, 31.2),
+    "V100": (125, 15.7, 15.7), "T4": (65, 8.1, 8.1), "RTX 4090": (165, 82.6, 82.6), "RTX 3090": (71, 35.6, 35.6),
+}  # fmt: skip
+
+
+def peak_flops(device_name: str, precision: str) -> float | None:
+    """FLOP/s that a device of this name could do at most, or None where we don't know; precision: Lightning's word"""
+    peak = next((p for name, p in PEAKS.items() if re.search(rf"{name}\b(?! Laptop)", device_name)), None)
+    if peak is None or precision.startswith("64"):
+        return None
+    half, tf32, single = peak
+    tensor_cores = torch.backends.cudnn.allow_tf32  # of convolutions, which most of the work is
+    return 1e12 * (half if "16" in precision else tf32 if tensor_cores else single)
+
+
+def training_cost(figures: dict[str, float], gan: Any, batch: Batch, devices: int, precision: str) -> dict[str, Any]:
+    """Add to a Stopwatch's figures what the devices did in that time.
+
+    batch: some samples, on the device
+    flops_per_training_sample: as gan_kit.estimate counts; tflops_per_second: of all devices together; mfu: the share of
+    what they could do at most (model-FLOPs utilisation, Chowdhery et al. 2022, "PaLM", appendix B), None where unknown
+    """
+    name = torch.cuda.get_device_name(gan.device) if gan.device.type == "cuda" else gan.device.type
+    flops = step_cost(gan, batch).total
+    done = flops * figures["samples_per_second"]
+    peak = peak_flops(name, precision)
+    return {
+        **figures,
+        "flops_per_training_sample": flops,
+        "tflops_per_second": done / 1e12,
+        "mfu": done / (peak * devices) if peak else None,
+        "device": name,
+        "devices": devices,
+        "precision": precision,
+    }
+
+
+def keep_cost(run: Path, figures: dict[str, float] | None, gan: Any, data: Any, trainer: Any) -> str:
+    """Write what a training took into RUN/cost.json; -> that in words, "" where it was too short to tell.
+
+    It uses the nets as they are left, so it comes last. Operations are counted for `GAN` itself, whose step is known.
+    """
+    if figures is None:
+        return ""
+    told: dict[str, Any] = figures
+    if type(gan) is GAN:
+        batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+        some = Batch(batch.x[:8].to(gan.device), None if batch.y is None else batch.y[:8].to(gan.device))
+        told = training_cost(figures, gan, some, trainer.world_size, str(trainer.precision))
+    write_whole(run / "cost.json", json.dumps(told, indent=1) + "\n")
+    words = f"{duration(told['seconds'])} (its first steps foretold {duration(told['foretold_seconds'])}), "
+    words += f"{told['samples_per_second']:,.0f} samples/s"
+    if "tflops_per_second" in told:
+        words += f", {told['tflops_per_second']:.3g} TFLOP/s"
+    return words + (f", {told['mfu']:.1%} of the peak" if told.get("mfu") else "")
+
+
+def duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 3600:.1f} hours" if seconds >= 7200 else f"{seconds / 60:.1f} minutes"

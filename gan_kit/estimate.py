@@ -116,6 +116,8 @@ def estimate(cfg: Any, steps: int, watts: float | None, out: str | None) -> dict
         "kwh": hours * world * power / 1000,
     }
     _print(figures, cost, gan.device.type, watts is None)
+    if len(data.spec.shape) == 3:
+        _suggest(cfg, data, gan)
     if out:
         from gan_kit.files import write_whole
 
@@ -191,6 +193,19 @@ def _print(f: dict[str, Any], cost: Any, kind: str, guessed: bool) -> None:
     print(f"budget      {f['budget_samples']:,} samples on {f['devices']} devices: {_duration(f['hours'])}")
     guess = " (a guess; give watts=)" if guessed else ""
     print(f"energy      {f['kwh']:.3g} kWh at {f['watts_per_device']:g} W a device{guess}")
+
+
+def _suggest(cfg: Any, data: Any, gan: Any) -> None:
+    """Where a search may begin, for pictures."""
+    from gan_kit.adversarial.heuristics import suggestions
+
+    widest = max((p.shape[0] for p in gan.generator.parameters() if p.dim() == 4), default=None)
+    train, size = len(data.arrays("train").x), data.spec.shape[-1]
+    found = suggestions(size, cfg.data.batch_size, train, widest, relativistic=gan.loss.g_sees_real)
+    keys = {"gamma": "γ", "lr": "lr", "ema": "EMA half-life", "p": "augment.p"}
+    print("\nto begin with, for these data and this batch (docs/sweep.md; a sweep finds better):")
+    for name, s in found.items():
+        print(f"  {keys[name]:13} {s.value:<8.3g} {s.low:.3g} to {s.high:.3g}; {s.why}")
 
 
 def _flops(count: float) -> str:

@@ -66,6 +66,8 @@ class DataParallel(DDPStrategy):
             dist.broadcast(tensor.detach(), src=0)
         norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
         self._statistics = [b for m in norms for b in m.buffers() if b.is_floating_point()]
+        # running means that a network names: the mean over ranks is what the whole batch would have given
+        self._statistics += [getattr(m, name) for m in module.modules() if m.training for name in _averages(m)]
         if any(not isinstance(m, nn.SyncBatchNorm) for m in norms) and self.world_size > 1 and self.is_global_zero:
             warnings.warn(
                 f"batch norm sees the 1/{self.world_size} of each batch that is on its process, so that training is "
@@ -116,6 +118,12 @@ class DataParallel(DDPStrategy):
             self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
         else:
             super()._configure_launcher()
+
+
+def _averages(module: nn.Module) -> tuple[str, ...]:
+    """The buffers that a network says to average over ranks, such as StyleGAN2's mean w."""
+    names = getattr(module, "averages", ())
+    return names if isinstance(names, tuple) else ()
 
 
 class _Launcher(_SubprocessScriptLauncher):
@@ -175,3 +183,9 @@ def lost_connection(error: BaseException) -> bool:
 
 
 StrategyRegistry.register("gan_ddp", DataParallel, "data parallel for two optimisers")
+StrategyRegistry.register(
+    "gan_ddp_notebook", DataParallel, "as gan_ddp, from a notebook: processes forked from it", start_method="fork"
+)
+StrategyRegistry.register(
+    "gan_ddp_spawn", DataParallel, "as gan_ddp, processes begun anew by a script's function", start_method="spawn"
+)

@@ -139,7 +139,8 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
         import gan_kit.adversarial
         import gan_kit.data
         import gan_kit.image  # noqa: F401 (what most configs build)
-        from gan_kit.callbacks import Interrupt
+        from gan_kit.callbacks import Interrupt, Stopwatch
+        from gan_kit.cost import keep_cost
         from gan_kit.runs import abandoned
         from gan_kit.strategies import how_it_ended, lost_connection
 
@@ -151,7 +152,7 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
     build.whole("seed", 0)
     for key in ("image_size", "budget_samples", "schedule_samples", "log_every_steps"):
         build.whole(key, 1)
-    for key in ("sample_every", "sample_columns", "evaluate_every"):
+    for key in ("sample_every", "sample_columns", "evaluate_every", "guard_every"):
         build.whole(key, 1)
     build.whole("threads", 1, optional=True)
     if not cfg.name or not isinstance(cfg.name, str) or ".." in Path(cfg.name).parts or Path(cfg.name).is_absolute():
@@ -195,6 +196,7 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
                     callback.prepare(data)
                 if team is not None and lead:
                     team.strategy.barrier()
+        callbacks.append(watch := Stopwatch())
         callbacks.append(LambdaCallback(on_train_start=keep_config))  # last: the others found nothing amiss
         loggers = build.parts("logger")
         trainer = build("trainer", callbacks=callbacks, logger=loggers or False)
@@ -235,7 +237,8 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
         trainer.strategy.disband()  # type: ignore[union-attr]
     received = interrupt.received if interrupt else None
     if trainer.is_global_zero:
-        _conclude(run, gan.samples_seen, interrupted=received is not None)
+        cost = keep_cost(run, watch.figures(), gan, data, trainer) if received is None else ""
+        _conclude(run, gan.samples_seen, cost, interrupted=received is not None)
     return 128 + received if received else 0
 
 
@@ -333,12 +336,15 @@ def _announce(cfg: Any, data: Any, gan: Any, run: Path, checkpoint: Path | None)
     sys.stdout.flush()
 
 
-def _conclude(run: Path, samples_seen: int, interrupted: bool) -> None:
+def _conclude(run: Path, samples_seen: int, cost: str, interrupted: bool) -> None:
     run = _from_here(run)
     grids = sorted((run / "samples").glob("*.png"))
     print(f"\n{'stopped' if interrupted else 'done'} after {samples_seen:,} samples")
+    if cost:
+        print(f"  cost     {cost}")
     if grids:
-        print(f"  samples  {grids[-1]}")
+        page = run / "samples" / "index.html"  # of sounds
+        print(f"  samples  {page if page.is_file() else grids[-1]}")
     print(f"  bundle   {run / 'bundle'}")
     print(f"  logs     {run / 'metrics.jsonl'}")
     print("next:")
@@ -349,10 +355,16 @@ def _conclude(run: Path, samples_seen: int, interrupted: bool) -> None:
             f"  {_python()} -m gan_kit.evaluate run=runs/… extractor=classifier extractor.path={shlex.quote(str(run))}"
         )
     else:
-        print(f"  {_command('sample', 'run', run)} n=64")
+        print(f"  {_command('sample', 'run', run)} {'source=some.wav' if _restores(run) else 'n=64'}")
         print(f"  {_command('evaluate', 'run', run)}")
     if (run / "tensorboard").is_dir():
         print(f"  {_python()} -m tensorboard.main --logdir {shlex.quote(str(run))}")
+
+
+def _restores(run: Path) -> bool:
+    """Whether the bundle takes samples to restore, as vocoders do, and draws none."""
+    config = run / "bundle" / "config.yaml"
+    return config.is_file() and "\ncondition:" in config.read_text(encoding="utf-8")
 
 
 def _from_here(run: Path) -> Path:

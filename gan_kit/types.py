@@ -141,7 +141,10 @@ class AudioSpec:
         return [f"{name}: {a}, other {b}" for name, a, b in pairs if a != b and name != "clip_samples"]
 
     def require(self, other: AudioSpec, mine: str, theirs: str) -> None:
-        """Raises UserError with a table of what differs, where the two don't agree; mine, theirs: whose specs these are."""
+        """Raises UserError with a table of what differs, where the two don't agree.
+
+        mine, theirs: whose specs these are, in words
+        """
         rows = [
             (f.name, str(getattr(self, f.name)), str(getattr(other, f.name)))
             for f in fields(self)

@@ -57,6 +57,7 @@ def test_the_loss_and_penalty_of_add_a_loss_train(cli, tmp_path: Path) -> None:
         "debug=two_steps",
         "objective.loss._target_=my_losses.Logistic",
         "+objective.penalties.drift={_target_: my_penalties.LogitDrift, weight: 0.001}",
+        "+objective.terms.mean={_target_: my_terms.Brightness, weight: 0.1}",
         env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
     )
     assert done.returncode == 0, done.stderr

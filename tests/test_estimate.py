@@ -6,6 +6,8 @@ import json
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,8 @@ from doors import run
 from torch import nn
 
 from gan_kit.adversarial import GAN, R1, R2, NonSaturating
-from gan_kit.cost import flops_of, step_cost
+from gan_kit.callbacks import Stopwatch
+from gan_kit.cost import flops_of, peak_flops, step_cost
 from gan_kit.image import DCGANDiscriminator, DCGANGenerator
 from gan_kit.types import Batch
 
@@ -81,6 +84,44 @@ def test_hours_are_those_that_the_training_takes(tmp_path: Path) -> None:
     seconds = 12800 / (sum(row["samples_per_second"] for row in rows) / len(rows))
     assert time.time() - began > seconds * 0.7
     assert told["hours"] * 3600 == pytest.approx(seconds, rel=0.5)  # others use the machine too: 25 % when it is quiet
+    kept = json.loads((tmp_path / "r" / "cost.json").read_text())
+    assert kept["samples"] == 12800
+    assert kept["flops_per_training_sample"] == told["flops_per_training_sample"]
+    assert kept["tflops_per_second"] == pytest.approx(
+        told["flops_per_training_sample"] * 12800 / kept["seconds"] / 1e12, rel=1e-6
+    )
+    assert 0 < kept["foretold_seconds"] < 3 * kept["seconds"]  # others use the machine too
+    assert kept["mfu"] is None  # of a CPU
+    assert "foretold" in done.stdout
+
+
+def test_the_peak_is_that_of_the_device() -> None:
+    assert peak_flops("NVIDIA H100 80GB HBM3", "bf16-mixed") == 989e12
+    assert peak_flops("NVIDIA H100 PCIe", "32-true") in (378e12, 51e12)
+    assert peak_flops("NVIDIA A10", "16-mixed") == 125e12
+    assert peak_flops("NVIDIA A100-SXM4-40GB", "bf16-mixed") == 312e12
+    assert peak_flops("NVIDIA L40S", "bf16-true") == 362e12
+    for unknown in ("cpu", "NVIDIA A10G", "NVIDIA GeForce RTX 4090 Laptop GPU"):
+        assert peak_flops(unknown, "32-true") is None
+
+
+def test_a_short_training_foretells_nothing() -> None:
+    watch, gan = Stopwatch(), SimpleNamespace(device=torch.device("cpu"), samples_seen=0)
+    trainer: Any = None
+    watch.on_train_start(trainer, gan)
+    for _ in range(50):
+        gan.samples_seen += 8
+        watch.on_train_batch_end(trainer, gan)
+    watch.on_train_end(trainer, gan)
+    assert watch.figures() is None
+    time.sleep(0.05)  # what the first steps do not have
+    gan.samples_seen += 8
+    watch.on_train_batch_end(trainer, gan)
+    watch.on_train_end(trainer, gan)
+    found = watch.figures()
+    assert found is not None
+    assert found["samples"] == 51 * 8
+    assert found["seconds"] > 0.05 > found["foretold_seconds"]
 
 
 @pytest.mark.parametrize(

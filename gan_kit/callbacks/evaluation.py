@@ -17,12 +17,11 @@ from gan_kit import bundle
 from gan_kit.callbacks.clock import crossed, is_last_step
 from gan_kit.callbacks.samples import log_image
 from gan_kit.evaluate import suite
-from gan_kit.evaluate.features import Extractor
+from gan_kit.evaluate.features import Extractor, as_stored
 from gan_kit.evaluate.sets import FeatureSet, extract_all, labels_like, split_features
 from gan_kit.evaluate.sheets import draw_history, read_history
 from gan_kit.files import write_whole
 from gan_kit.noise import SampleNoise
-from gan_kit.pictures import to_uint8
 from gan_kit.types import UserError
 
 __all__ = ["Evaluation"]
@@ -121,6 +120,7 @@ class Evaluation(Callback):
     def samples(self, trainer: Trainer, gan: Any) -> FeatureSet | None:
         """Features of samples 0 to num_samples, every rank's share of them brought together on rank 0."""
         assert self.extractor is not None
+        spec = trainer.datamodule.spec  # type: ignore[attr-defined]
         conditional = getattr(gan.generator, "num_classes", 0) and self.labels is not None
         labels = labels_like(self.labels, self.num_samples) if conditional and self.labels is not None else None
         mine = range(trainer.global_rank, self.num_samples, trainer.world_size)
@@ -129,8 +129,8 @@ class Evaluation(Callback):
             for start in range(0, len(mine), self.batch_size):
                 rows = mine[start : start + self.batch_size]
                 y = None if labels is None else torch.tensor([labels[i] for i in rows], device=gan.device)
-                x = gan.sample(SampleNoise(self.seed, rows, gan.device), y).float().clamp(-1, 1)
-                yield to_uint8(x) if x.dim() == 4 else x
+                x = spec.decode(gan.sample(SampleNoise(self.seed, rows, gan.device), y).float())
+                yield as_stored(x.clamp(-1, 1))
 
         found = extract_all(self.extractor, batches())
         parts: list[Any] = [(list(mine), found.features, found.probabilities)]

@@ -27,6 +27,7 @@ Score generated samples: how near to real ones, how varied, how many are copies.
   run=runs           a run (runs/NAME/TIME), or a folder of runs: the newest is taken
   floor=null         more real pictures, scored beside fake= (a run takes those of its data)
   metrics=null       of {metrics}; null: all that apply
+                     of a vocoder {of_vocoders}
   extractor=auto     {extractors}
   num_samples=10000  generated samples
   split=test         of the run's data (train, val, test), to score against
@@ -38,7 +39,8 @@ Score generated samples: how near to real ones, how varied, how many are copies.
 Each figure has its standard error, and beside it the same figure of real samples. Scores of different protocols
 (extractor, data, counts, ...) don't compare: compare= tells what differs.
 """
-METRICS = "fd,fd_inf,kid,is,prdc,modes,accuracy,classes,vendi,memorisation"
+METRICS = "fd,fd_inf,kid,kad,is,prdc,modes,accuracy,classes,vendi,memorisation"
+OF_VOCODERS = "mel,stft,pesq,stoi,f0,si_sdr,rtf"
 SHOWN = 10  # rows and columns of the sheets
 
 
@@ -46,7 +48,8 @@ def main() -> None:
     with _door.one_line_errors():
         arguments = sys.argv[1:]
         if {"-h", "--help"} & set(arguments):
-            print(HELP.format(metrics=METRICS, extractors="|".join(_door.options("extractor"))))
+            extractors = "|".join(_door.options("extractor"))
+            print(HELP.format(metrics=METRICS, of_vocoders=OF_VOCODERS, extractors=extractors))
             return
         if wrong := [a for a in arguments if "=" not in a or a.startswith(("+", "~", "-"))]:
             raise UserError(f"{wrong[0]!r} is not key=value; see python -m gan_kit.evaluate --help")
@@ -69,7 +72,7 @@ def evaluate(cfg: Any) -> Path:
         torch.set_num_threads(cfg.threads)
     if cfg.compare:
         return _compare(list(cfg.compare) if not isinstance(cfg.compare, str) else cfg.compare.split(","))
-    metrics = _metrics(cfg.metrics)
+    metrics = _metrics(cfg.metrics, {*METRICS.split(","), *OF_VOCODERS.split(",")})
     if cfg.fake is not None and cfg.run is not None:
         raise UserError("give run= or fake=, not both: one of them is scored")
     if cfg.statistics is not None:
@@ -79,15 +82,15 @@ def evaluate(cfg: Any) -> Path:
     if cfg.fake is not None:
         if cfg.real is None:
             raise UserError("fake= needs real=: two folders of pictures, or .npz files, are scored against each other")
-        return _score_folders(cfg, build, metrics)
+        return _score_folders(cfg, build, _metrics(metrics, set(METRICS.split(","))))
     return _score_run(cfg, build, metrics)
 
 
-def _metrics(given: Any) -> list[str] | None:
+def _metrics(given: Any, known: set[str]) -> list[str] | None:
     if given is None:
         return None
     names = [given] if isinstance(given, str) else list(given)
-    have = METRICS.split(",")
+    have = [m for m in f"{METRICS},{OF_VOCODERS}".split(",") if m in known]
     if unknown := [n for n in names if n not in have]:
         raise UserError(f"no metric {unknown[0]!r}: {_door.nearest(str(unknown[0]), have)}have {', '.join(have)}")
     return names
@@ -110,9 +113,10 @@ def _score_run(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Pat
 
     from gan_kit.bundle import load
     from gan_kit.evaluate import suite
+    from gan_kit.evaluate.features import as_stored
     from gan_kit.evaluate.sets import FeatureSet, extract_all, labels_like, split_features
-    from gan_kit.pictures import to_uint8
     from gan_kit.runs import newest_run
+    from gan_kit.trained import TrainedReconstruction
 
     where = Path(str(cfg.run or "runs"))
     run = newest_run(where)
@@ -123,7 +127,15 @@ def _score_run(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Pat
     data = _door.Builder(config, foreign=True)("data")
     if tuple(data.spec.shape) != tuple(gan.spec.shape):
         raise UserError(f"{run}: its generator makes {gan.spec.shape}, its data are {data.spec.shape}")
+    if gan.spec.audio is not None:
+        gan.spec.audio.require(data.spec.audio, "the generator", "its data")
     print(f"run        {run}  ({gan.facts.get('samples_seen', 0):,} samples seen)")
+    if isinstance(gan, TrainedReconstruction):
+        from gan_kit.evaluate.vocoder_suite import score_run
+
+        own = _metrics(metrics, set(OF_VOCODERS.split(",")))
+        return score_run(gan, data, run, cfg.split, cfg.num_samples, own, Path(str(cfg.out)) if cfg.out else None)
+    metrics = _metrics(metrics, set(METRICS.split(",")))
     extractor = _extractor(build, data, str(cfg.device))
     print(f"extractor  {_described(extractor)}", flush=True)
 
@@ -139,7 +151,7 @@ def _score_run(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Pat
     floor = _floor(extractor, data, other, n, {"train": train, "test": held}.get(other))
     labels = labels_like(real.labels, n) if gan.num_classes and real.labels is not None else None
     batches = gan.batches(n, labels, cfg.seed, cfg.psi, cfg.batch_size)
-    found = extract_all(extractor, (to_uint8(x) if x.dim() == 4 else x for x in batches), n, "samples", progress=True)
+    found = extract_all(extractor, (as_stored(x) for x in batches), n, "samples", progress=True)
     y = torch.tensor(labels) if labels else None
     fake = FeatureSet(found.features, found.probabilities, y)
     knows = extractor.name == "classifier" and extractor.num_classes == data.spec.num_classes
@@ -149,13 +161,13 @@ def _score_run(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Pat
         "real": {"data": data.arrays(cfg.split).fingerprint(), "split": cfg.split},
         "labels": "in the reference's proportions" if labels else "none",
         "psi": cfg.psi,
-        "rounding": "uint8" if len(data.spec.shape) == 3 else "none",
+        "rounding": {4: "uint8", 3: "int16"}.get(data.arrays("train").x.ndim, "none"),
     }
     subject = {"run": str(run), "seed": cfg.seed, **gan.facts}
     result = suite.evaluate(sets, metrics, floor, protocol, subject)
     out = Path(str(cfg.out)) if cfg.out else run / "evaluation" / f"{extractor.name}_{cfg.split}_n={n}"
     result.save(out / "scores.json")
-    pictures = _draw(gan, data, sets, labels, cfg, out) if len(data.spec.shape) == 3 else []
+    pictures = _draw(gan, data, sets, labels, cfg, out) if data.arrays("train").x.ndim > 2 else []
     _print(result, out, pictures)
     return out
 
@@ -191,7 +203,8 @@ def _draw(gan: Any, data: Any, sets: Any, labels: list[int] | None, cfg: Any, ou
     if sets.train is not None:
         distances, indices = nearest(sets.fake.features, sets.train.features, k=5)
         rows = distances[:, 0].argsort()[:SHOWN].tolist()
-        sheets.nearest_sheet(samples(rows), data.arrays("train").x, indices[rows], out / "nearest.png")
+        train = data.arrays("train").x
+        sheets.nearest_sheet(samples(rows), train, indices[rows], out / "nearest.png", data.spec.audio)
         drawn.append(out / "nearest.png")
     if labels:
         by_class = []
@@ -200,7 +213,7 @@ def _draw(gan: Any, data: Any, sets: Any, labels: list[int] | None, cfg: Any, ou
             if len(rows) == SHOWN:
                 by_class.append(samples(rows))
         if by_class:
-            sheets.rows_sheet(by_class, out / "classes.png")
+            sheets.rows_sheet(by_class, out / "classes.png", data.spec.audio)
             drawn.append(out / "classes.png")
     history = out.parent / "history.jsonl"
     if sheets.draw_history(history, out.parent / "history.png"):
@@ -316,10 +329,11 @@ def _compare(names: list[str]) -> Path:
 def _scores_file(path: Path) -> Path:
     if path.is_file():
         return path
-    found = sorted(path.rglob("scores.json"), key=lambda p: p.stat().st_mtime_ns) if path.is_dir() else []
+    names = ("scores.json", "vocoder.json")
+    found = [f for name in names for f in path.rglob(name)] if path.is_dir() else []
     if not found:
         raise UserError(f"no scores.json below {path}; evaluate it first: python -m gan_kit.evaluate run={path}")
-    return found[-1]
+    return max(found, key=lambda p: p.stat().st_mtime_ns)
 
 
 def _described(extractor: Any) -> str:

@@ -7,6 +7,7 @@ called fd-classifier and compare only under one and the same classifier: its wei
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 import logging
@@ -25,20 +26,22 @@ import yaml
 from lightning.pytorch.callbacks import LambdaCallback
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 import gan_kit
+from gan_kit.evaluate.classifier_nets import ConvClassifier, MelClassifier
 from gan_kit.evaluate.features import Extracted, Extractor, Pixels
+from gan_kit.evaluate.mel_statistics import MelStatistics
 from gan_kit.files import cache_home, sha256_of, write_whole
-from gan_kit.nn import Recorded
 from gan_kit.noise import mix
-from gan_kit.types import Batch, DataSpec, UserError
+from gan_kit.types import AudioSpec, Batch, DataSpec, UserError
 
 __all__ = [
     "Classifier",
     "ClassifierFeatures",
     "ConvClassifier",
+    "MelClassifier",
     "auto_extractor",
     "classifier_for",
     "load_classifier",
@@ -46,6 +49,9 @@ __all__ = [
 
 WEIGHTS, CONFIG = "classifier.safetensors", "config.yaml"
 FORMAT = 1
+NETS: dict[str, type[ConvClassifier] | type[MelClassifier]] = {
+    net.__name__: net for net in (ConvClassifier, MelClassifier)
+}
 
 
 class Labelled(Protocol):
@@ -56,47 +62,11 @@ class Labelled(Protocol):
     def arrays(self, split: str) -> Any: ...
 
 
-class ConvClassifier(Recorded, nn.Module):
-    """x: (B, C, H, W) in [-1, 1] -> features (B, dims), logits (B, num_classes)
-
-    Convolutions 3x3 with batch norm, halved until at most 4x4 is left, then one hidden layer: the features.
-    """
-
-    def __init__(self, shape: tuple[int, ...] = (1, 32, 32), num_classes: int = 10, width: int = 32, dims: int = 128):
-        super().__init__()
-        if len(shape) != 3 or num_classes < 2:
-            raise UserError(
-                f"this classifier takes labelled pictures; the data have shape {tuple(shape)} and {num_classes} classes"
-            )
-        self.shape, self.num_classes, self.dims = tuple(shape), num_classes, dims
-        channels, height, side = *shape[:2], shape[2]
-        layers: list[nn.Module] = []
-        while max(height, side) > 4:
-            layers += [
-                nn.Conv2d(channels, width, 3, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-                nn.MaxPool2d(2, ceil_mode=True),
-            ]
-            channels, width, height, side = width, min(2 * width, 128), math.ceil(height / 2), math.ceil(side / 2)
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * side, dims), nn.ReLU())
-        self.head = nn.Linear(dims, num_classes)
-        self.to(memory_format=torch.channels_last)
-
-    def reset_parameters(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear):
-                module.reset_parameters()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.body(x.contiguous(memory_format=torch.channels_last))
-        return features, self.head(F.dropout(features, 0.3, self.training))
-
-
 class Classifier(L.LightningModule):
-    """Trains a ConvClassifier on a labelled data set's train split; cross-entropy, AdamW, one cycle of the lr.
+    """Trains a classifier on a labelled data set's train split; cross-entropy, AdamW, one cycle of the lr.
 
-    shape, num_classes: of the data; budget_samples: where the cycle ends; seed: initial weights and dropout
+    shape, num_classes: of the data; budget_samples: where the cycle ends; seed: initial weights, dropout, masks
+    audio: of sounds, which a `MelClassifier` looks at; pictures have none
     """
 
     def __init__(
@@ -108,9 +78,14 @@ class Classifier(L.LightningModule):
         weight_decay: float = 1e-2,
         label_smoothing: float = 0.05,
         seed: int = 0,
+        audio: AudioSpec | None = None,
     ):
         super().__init__()
-        self.net = ConvClassifier(tuple(shape), num_classes)
+        self.net: ConvClassifier | MelClassifier = (
+            ConvClassifier(tuple(shape), num_classes)
+            if audio is None
+            else MelClassifier(tuple(shape), num_classes, dataclasses.asdict(audio))
+        )
         self.budget_samples, self.lr, self.weight_decay = budget_samples, lr, weight_decay
         self.label_smoothing, self.seed = label_smoothing, seed
         self.step, self.samples_seen = 0, 0
@@ -126,7 +101,7 @@ class Classifier(L.LightningModule):
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = self.lr * one_cycle(done)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(mix(self.seed, self.step))  # dropout, the same in a resumed run
+            torch.manual_seed(mix(self.seed, self.step))  # dropout and masks, the same in a resumed run
             _, logits = self.net(batch.x)
         loss = F.cross_entropy(logits, batch.y, label_smoothing=self.label_smoothing)
         self.scalars = {"loss": loss.detach(), "accuracy": (logits.argmax(1) == batch.y).float().mean()}
@@ -168,6 +143,7 @@ class Classifier(L.LightningModule):
             config = {
                 "format": FORMAT,
                 "gan_kit": gan_kit.__version__,
+                "net": type(self.net).__name__,
                 "args": self.net.init_args,
                 "class_names": list(data.spec.class_names),
                 "facts": facts,
@@ -203,26 +179,32 @@ def one_cycle(done: float, warm: float = 0.3, first: float = 0.04) -> float:
 class ClassifierFeatures(Extractor):
     """A trained classifier as extractor: its last hidden layer, its probabilities.
 
-    x: (B, C, H, W) uint8 of the shape it was trained on
+    x: (B, C, H, W) uint8, of sounds (B, C, T) int16, of the shape it was trained on
     facts: what is known of it (test_accuracy, data_fingerprint, ...)
     """
 
     name = "classifier"
 
-    def __init__(self, net: ConvClassifier, weights_sha256: str = "", facts: dict[str, Any] | None = None):
+    def __init__(
+        self, net: ConvClassifier | MelClassifier, weights_sha256: str = "", facts: dict[str, Any] | None = None
+    ):
         super().__init__()
         self.net = net
         self.dims, self.num_classes = net.dims, net.num_classes
         self.weights_sha256, self.facts = weights_sha256, facts or {}
         self.train(False)
 
+    def settings(self) -> dict[str, Any]:
+        return {"audio": dataclasses.asdict(self.net.spec)} if isinstance(self.net, MelClassifier) else {}
+
     def extract(self, x: Tensor) -> Extracted:
-        if x.dtype != torch.uint8 or tuple(x.shape[1:]) != self.net.shape:
+        if x.dtype != self.net.stored or tuple(x.shape[1:]) != self.net.shape:
+            takes, other = ("int16 sounds", "mel") if self.net.stored == torch.int16 else ("uint8 pictures", "lite0")
             raise UserError(
-                f"this classifier takes uint8 pictures of shape {self.net.shape}, not {x.dtype} {tuple(x.shape[1:])}; "
-                f"evaluate with extractor=lite0, or train one on such data"
+                f"this classifier takes {takes} of shape {self.net.shape}, not {x.dtype} {tuple(x.shape[1:])}; "
+                f"evaluate with extractor={other}, or train one on such data"
             )
-        features, logits = self.net(x.to(next(self.net.parameters()).device).float() / 127.5 - 1)
+        features, logits = self.net(self.net.scaled(x.to(next(self.net.parameters()).device)))
         return Extracted(features, logits.softmax(1))
 
 
@@ -243,7 +225,7 @@ def load_classifier(folder: Path | str) -> ClassifierFeatures:
     if not (folder / WEIGHTS).is_file() or not (folder / CONFIG).is_file():
         raise UserError(
             f"no classifier in {folder}; train one: python -m gan_kit.train +experiment=classifier/folder "
-            f"data.root=DIR (or classifier/digits, classifier/fashion_mnist)"
+            f"data.root=DIR (or classifier/sound_folder, classifier/digits, classifier/drums, …)"
         )
     try:
         config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
@@ -251,7 +233,7 @@ def load_classifier(folder: Path | str) -> ClassifierFeatures:
             raise UserError(f"{folder / CONFIG} has format {config['format']!r}; this gan_kit reads {FORMAT}")
         if sha256_of(folder / WEIGHTS) != config["weights_sha256"]:
             raise UserError(f"{folder / WEIGHTS} is damaged: its SHA-256 is not the one in {CONFIG}; train it again")
-        net = ConvClassifier(**config["args"])
+        net = NETS[config.get("net", "ConvClassifier")](**config["args"])
         net.load_state_dict(load_file(folder / WEIGHTS))
     except (yaml.YAMLError, UnicodeDecodeError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"{folder} holds no classifier that can be read ({error}); train it again") from error
@@ -271,14 +253,17 @@ def classifier_for(
         raise UserError(
             "two folders of pictures have no classifier of their own; give extractor.path=runs/classifier/…"
         )
-    train = data.arrays("train")
-    if train.y is None or len(data.spec.shape) != 3:
+    train, audio = data.arrays("train"), data.spec.audio
+    if train.y is None or (audio is None and len(data.spec.shape) != 3):
         raise UserError(
-            f"no classifier can be trained on data without labels or pictures (shape {data.spec.shape}, "
-            f"{data.spec.num_classes} classes); choose extractor=lite0 or extractor=inception"
+            f"no classifier can be trained on data without labels, or of neither pictures nor sounds (shape "
+            f"{data.spec.shape}, {data.spec.num_classes} classes); choose extractor=lite0 or extractor=inception, for "
+            f"sounds extractor=mel"
         )
     budget = min(max(6 * len(train.x), 60_000), 600_000)
-    recipe = {"data": train.fingerprint(), "format": FORMAT, "budget": budget, "seed": seed}
+    recipe: dict[str, Any] = {"data": train.fingerprint(), "format": FORMAT, "budget": budget, "seed": seed}
+    if audio is not None:
+        recipe["audio"] = dataclasses.asdict(audio)
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_home() / "classifiers" / key
     if (folder / CONFIG).is_file():
@@ -291,7 +276,10 @@ def classifier_for(
         print(f"no classifier of these data yet: training one on {budget:,} samples (kept in {folder})", flush=True)
     twin = copy.copy(data)  # the same arrays in batches of its own
     twin.trainer, twin.batch_size, twin.hflip, twin.seed = None, min(128, len(train.x)), False, seed
-    module = Classifier(data.spec.shape, data.spec.num_classes, budget, seed=seed)
+    if audio is not None:  # waves, a little earlier or later, louder or quieter
+        twin.pictures, twin.gain_db, twin.polarity = None, 6.0, False
+        twin.shift_samples = audio.clip_samples // 20
+    module = Classifier(twin.spec.shape, data.spec.num_classes, budget, seed=seed, audio=audio)
     level = logging.getLogger("lightning.pytorch").level
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
@@ -317,11 +305,14 @@ def classifier_for(
 
 def auto_extractor(data: Any) -> Extractor:
     """What a datamodule's samples are best judged by: their own classifier where they have labels, the FID's Inception
-    for other pictures, the values themselves for vectors."""
-    if data is not None and len(data.spec.shape) == 1:
-        return Pixels(data.spec.shape)
-    if data is not None and data.spec.num_classes > 1 and len(data.spec.shape) == 3:
+    for other pictures, statistics of the mel bands for other sounds, the values themselves for vectors."""
+    spec = None if data is None else data.spec
+    if spec is not None and spec.audio is None and len(spec.shape) == 1:
+        return Pixels(spec.shape)
+    if spec is not None and spec.num_classes > 1 and (spec.audio is not None or len(spec.shape) == 3):
         return classifier_for(data)
+    if spec is not None and spec.audio is not None:
+        return MelStatistics(spec.audio)
     from gan_kit.evaluate.inception import Inception
 
     return Inception()

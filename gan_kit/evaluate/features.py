@@ -1,7 +1,8 @@
 """Extractors: samples in, features and, where the network classifies, class probabilities out.
 
-One contract for all: an extractor takes samples as data sets store them and as PNG files hold them, uint8, and does its
-own resizing and scaling, so that these are part of what its name and fingerprint stand for.
+One contract for all: an extractor takes samples as data sets store them and as files hold them, pictures uint8, sounds
+int16, and does its own resizing, resampling and scaling, so that these are part of what its name and fingerprint stand
+for.
 """
 
 from __future__ import annotations
@@ -16,9 +17,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gan_kit.pictures import to_uint8
 from gan_kit.types import UserError
 
-__all__ = ["Extracted", "Extractor", "Pixels", "RandomFeatures", "as_pictures", "in_fp32", "pixels_for"]
+__all__ = [
+    "Extracted",
+    "Extractor",
+    "Pixels",
+    "RandomFeatures",
+    "as_pictures",
+    "as_sounds",
+    "as_stored",
+    "in_fp32",
+    "pixels_for",
+]
 
 
 class Extracted(NamedTuple):
@@ -35,7 +47,7 @@ class Extracted(NamedTuple):
 class Extractor(nn.Module, ABC):
     """Samples -> features. Frozen, in evaluation mode, fp32.
 
-    name: what its scores are called after: fd-<name>; only the 2015 Inception's are FID
+    name: what its scores are called after: fd-<name>; only the 2015 Inception's are FID, only VGGish's FAD
     weights_sha256: of the file its weights came from, or of the weights themselves
     dims: F; num_classes: K, 0 without probabilities
     """
@@ -119,10 +131,34 @@ def as_pictures(x: Tensor, channels: int | None = None) -> Tensor:
     return x
 
 
+def as_sounds(x: Tensor) -> Tensor:
+    """Check int16 sounds -> their mean over channels in [-1, 1), (B, C, T) -> (B, T) float32.
+
+    Raises UserError naming what else it was given.
+    """
+    if x.dim() != 3 or x.dtype != torch.int16:
+        raise UserError(
+            f"this extractor takes int16 sounds (B, C, T), not {x.dtype} {tuple(x.shape)}; round waves in [-1, 1] with "
+            f"gan_kit.evaluate.features.as_stored, and judge pictures with extractor=auto"
+        )
+    return x.float().mean(1) / 32768
+
+
+def as_stored(x: Tensor) -> Tensor:
+    """Samples in [-1, 1] as their files would hold them, rounded and clipped: pictures (B, C, H, W) uint8, sounds
+    (B, C, T) int16, vectors as they are. Raises UserError for NaN, which rounding would hide."""
+    if not x.isfinite().all():
+        bad = int((~x.isfinite()).flatten(1).any(1).sum())
+        raise UserError(f"{bad} of {len(x)} samples hold NaN or inf: there is nothing to score")
+    if x.dim() == 4:
+        return to_uint8(x)
+    return (x.float() * 32768).round_().clamp_(-32768, 32767).to(torch.int16) if x.dim() == 3 else x
+
+
 class Pixels(Extractor):
     """The samples' own values in [-1, 1]: for tests, for vectors, and as the plainest baseline.
 
-    x: (B, ...) uint8, or float in [-1, 1] -> (B, F)
+    x: (B, ...) uint8 or int16, or float in [-1, 1] -> (B, F)
     shape: of one sample
     """
 
@@ -139,15 +175,15 @@ class Pixels(Extractor):
     def extract(self, x: Tensor) -> Extracted:
         if tuple(x.shape[1:]) != self.shape:
             raise UserError(f"extractor pixels was made for samples of shape {self.shape}, not {tuple(x.shape[1:])}")
-        flat = x.flatten(1)
-        return Extracted(flat.float() if flat.is_floating_point() else flat.float() / 127.5 - 1, None)
+        flat = x.flatten(1).float()
+        return Extracted({torch.uint8: flat / 127.5 - 1, torch.int16: flat / 32768}.get(x.dtype, flat), None)
 
 
 def pixels_for(data: Any) -> Pixels:
     """Pixels of the data that a data module holds. Raises UserError where there is none."""
     if data is None:
         raise UserError("extractor=pixels has to know the samples' shape: score a run, or use another extractor")
-    return Pixels(data.spec.shape)
+    return Pixels(data.arrays("train").x.shape[1:])
 
 
 class RandomFeatures(Extractor):

@@ -25,6 +25,7 @@ from gan_kit.evaluate.frechet import (
     frechet_with_error,
     mean_and_cov,
 )
+from gan_kit.evaluate.kernels import GaussianDistance, gaussian_distance, median_distance
 from gan_kit.evaluate.memorisation import (
     CT,
     Rate,
@@ -44,6 +45,7 @@ __all__ = [
     "DensityCoverage",
     "Diversity",
     "FrechetInfinity",
+    "GaussianDistance",
     "InceptionScore",
     "KernelDistance",
     "Modes",
@@ -59,10 +61,12 @@ __all__ = [
     "frechet_distance_of",
     "frechet_infinity",
     "frechet_with_error",
+    "gaussian_distance",
     "inception_score",
     "intra_class_diversity",
     "kernel_distance",
     "mean_and_cov",
+    "median_distance",
     "memorisation_distance",
     "mifid",
     "modes_covered",

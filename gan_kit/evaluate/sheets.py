@@ -13,30 +13,37 @@ from torch import Tensor
 
 from gan_kit.files import written_whole
 from gan_kit.pictures import grid, save_png
+from gan_kit.sounds import spectrogram_grid
+from gan_kit.types import AudioSpec
 
 __all__ = ["draw_history", "nearest_sheet", "rows_sheet"]
 
 
 def as_floats(x: Tensor) -> Tensor:
-    return x if x.is_floating_point() else x.float() / 127.5 - 1
+    if x.is_floating_point():
+        return x
+    return x.float() / 32768 if x.dtype == torch.int16 else x.float() / 127.5 - 1
 
 
-def rows_sheet(rows: Sequence[Tensor], path: Path) -> None:
-    """One row of pictures a tensor (all of one length), uint8 or in [-1, 1]."""
+def rows_sheet(rows: Sequence[Tensor], path: Path, audio: AudioSpec | None = None) -> None:
+    """One row of pictures, or of sounds as spectrograms, a tensor (all of one length), as stored or in [-1, 1]."""
     columns = len(rows[0])
-    save_png(grid(torch.cat([as_floats(row) for row in rows]), columns), path)
+    x = torch.cat([as_floats(row) for row in rows])
+    save_png(grid(x, columns) if audio is None else spectrogram_grid(x, audio, columns), path)
 
 
-def nearest_sheet(fakes: Tensor, train: np.ndarray, neighbours: Tensor, path: Path) -> None:
+def nearest_sheet(
+    fakes: Tensor, train: np.ndarray, neighbours: Tensor, path: Path, audio: AudioSpec | None = None
+) -> None:
     """Each row: a generated sample, then the training samples nearest to it.
 
-    fakes: (N, C, H, W); neighbours: (N, k) rows of `train`
+    fakes: (N, C, H, W) or of sounds (N, C, T); neighbours: (N, k) rows of `train`
     """
     rows = []
     for fake, near in zip(fakes, neighbours, strict=True):
         found = torch.from_numpy(np.ascontiguousarray(train[near.numpy()]))
         rows.append(torch.cat([as_floats(fake[None]), as_floats(found)]))
-    rows_sheet(rows, path)
+    rows_sheet(rows, path, audio)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

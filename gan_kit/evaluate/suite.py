@@ -68,8 +68,8 @@ class NotApplicable(UserError):
 
 
 def frechet_name(extractor: str) -> str:
-    """Only the 2015 Inception's Fréchet distance is called FID."""
-    names = {"inception": "fid", "inception-clean": "clean-fid"}
+    """Only the 2015 Inception's Fréchet distance is called FID, only VGGish's FAD."""
+    names = {"inception": "fid", "inception-clean": "clean-fid", "vggish": "fad"}
     return names.get(extractor, f"fd-{extractor}")
 
 
@@ -98,6 +98,11 @@ def kid(s: Sets) -> list[Score]:
     found = functional.kernel_distance(s.real.features, s.fake.features, subset_size=size)
     name = "kid" if s.name == "inception" else f"kd-{s.name}"
     return [Score(name, found.value, found.stderr, LOWER)]
+
+
+def kad(s: Sets) -> list[Score]:
+    found = functional.gaussian_distance(s.real.features, s.fake.features)
+    return [Score(f"kad-{s.name}", found.value, found.stderr, LOWER, detail={"bandwidth": found.bandwidth})]
 
 
 def inception_score(s: Sets) -> list[Score]:
@@ -223,6 +228,7 @@ METRICS: dict[str, Callable[[Sets], list[Score]]] = {
     "fd": fd,
     "fd_inf": fd_infinity,
     "kid": kid,
+    "kad": kad,
     "is": inception_score,
     "prdc": prdc,
     "modes": modes,

@@ -7,7 +7,7 @@ from typing import Any
 
 from gan_kit.evaluate.suite import HIGHER, LOWER, Evaluation
 
-__all__ = ["differences", "side_by_side", "table"]
+__all__ = ["aligned", "differences", "number", "side_by_side", "table"]
 
 
 def table(evaluation: Evaluation) -> str:
@@ -15,8 +15,8 @@ def table(evaluation: Evaluation) -> str:
     rows = [("metric", "value", "± s.e.", "real data", "", "note")]
     for s in evaluation.scores:
         arrow = {LOWER: "↓", HIGHER: "↑"}.get(s.better, "")
-        rows.append((s.metric, _number(s.value), _number(s.stderr), _number(s.floor), arrow, s.note))
-    return _aligned(rows)
+        rows.append((s.metric, number(s.value), number(s.stderr), number(s.floor), arrow, s.note))
+    return aligned(rows)
 
 
 def side_by_side(evaluations: Sequence[Evaluation]) -> str:
@@ -25,18 +25,18 @@ def side_by_side(evaluations: Sequence[Evaluation]) -> str:
     rows = [("metric", *(chr(ord("a") + i) for i in range(len(evaluations))))]
     for name in names:
         found = [next((s for s in e.scores if s.metric == name), None) for e in evaluations]
-        cells = [f"{_number(s.value)} ± {_number(s.stderr)}".removesuffix(" ± ") if s else "" for s in found]
+        cells = [f"{number(s.value)} ± {number(s.stderr)}".removesuffix(" ± ") if s else "" for s in found]
         rows.append((name, *cells))
-    return _aligned(rows)
+    return aligned(rows)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"

@@ -10,7 +10,9 @@ import shutil
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,13 @@ from gan_kit.types import UserError
 
 __all__ = ["checked", "digest_of", "find_weights", "load_state"]
 
+_ARRAYS: list[Any] = [  # what NumPy's arrays are pickled by, today and before NumPy 2
+    np.ndarray,
+    np.dtype,
+    *((np.empty(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *(type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.float32, np.float64)),
+]
 TIMEOUT = 30  # seconds without a byte
 
 
@@ -72,15 +81,27 @@ def checked(file: Path, sha256: str, shown: str = "") -> Path:
     return file
 
 
-def load_state(file: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, Tensor]:
+def load_state(
+    file: Path, shapes: Mapping[str, Sequence[int]] | None = None, part: str | None = None
+) -> dict[str, Tensor]:
     """The tensors of a weights file, on the CPU; no code in it is run.
 
     shapes: those that it has to hold; the rest is left out
+    part: where the file is a checkpoint (of tensors, arrays and plain values), the entry that holds them
     """
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_ARRAYS if part else []):
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as e:  # as many kinds as there are ways to damage a file
-        raise UserError(f"{file} cannot be read as weights ({type(e).__name__}); fetch it again") from e
+        cure = "fetch it again"
+        if part:
+            cure += (
+                f"; if it is whole and you trust it, keep its weights alone: "
+                f"torch.save(torch.load(file, weights_only=False)[{part!r}], other), and name that with extractor.path"
+            )
+        raise UserError(f"{file} cannot be read as weights ({type(e).__name__}); {cure}") from e
+    if part and isinstance(state, Mapping) and part in state:
+        state = state[part]
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{file} does not hold a network's weights (a state dict)")
     if shapes is None:

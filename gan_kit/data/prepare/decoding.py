@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
 import multiprocessing
 import os
@@ -19,6 +21,8 @@ from gan_kit.data.prepare.types import Domain, Found
 __all__ = ["decode_all"]
 
 FILES_A_SEGMENT = 64
+KEPT = 2**26  # bytes
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def decode_all(
@@ -42,7 +46,7 @@ def decode_all(
     cuts = range(0, len(files), FILES_A_SEGMENT)
     todo = deque((start, min(start + FILES_A_SEGMENT, len(files))) for start in cuts)
     under_way: deque[tuple[int, int, Path, Any]] = deque()
-    pool = ProcessPool(workers, initializer=_quiet, context=_processes(domain))
+    pool = ProcessPool(workers, initializer=_worker, context=_processes(domain))
     bar = tqdm(total=len(files), desc="decoding", unit="file", disable=None if progress else True)
     try:
         while todo or under_way:
@@ -75,11 +79,21 @@ def decode_all(
     return sorted(done)
 
 
-def _quiet() -> None:
-    """Decoders in C print what they think of damaged files; what is wrong with a file stands in its row."""
+def _worker() -> None:
+    # decoders in C print what they think of damaged files; what is wrong with a file stands in its row
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """A picture's pages are used for the next one. glibc would hand them back to the system after each, only to have
+    them cleared and mapped anew: a fifth of the time at 512 x 512. At most KEPT of memory stay so."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, min(KEPT, 2**25))  # 32 MiB is the most that glibc takes
+        mallopt(_M_TRIM_THRESHOLD, KEPT)
 
 
 def _decode_to(path: Path, files: Sequence[Found], domain: Domain, limits: Limits, keep_x: bool) -> None:

@@ -100,18 +100,18 @@ def near_pairs(
 
 def clusters(n: int, pairs: np.ndarray) -> np.ndarray:
     """Connected components of n rows: (P, 2) pairs -> (n,) int64, the smallest row of each row's component."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
     if pairs.size and (pairs.min() < 0 or pairs.max() >= n):
         raise ValueError(f"pairs of rows from {pairs.min()} to {pairs.max()} among {n} rows")
-    if n == 0:
-        return np.zeros(0, np.int64)
-    graph = coo_matrix((np.ones(len(pairs), np.bool_), (pairs[:, 0], pairs[:, 1])), (n, n))
-    _, component = connected_components(graph, directed=False)
-    _, first = np.unique(component, return_index=True)
-    return first.astype(np.int64)[component]
+    root = np.arange(n)
+    while len(pairs):  # every root with a smaller one beside it joins the smallest such, until none has one
+        ends = root[pairs]
+        apart = ends[:, 0] != ends[:, 1]
+        pairs, ends = pairs[apart], ends[apart]
+        np.minimum.at(root, ends.max(1), ends.min(1))
+        while (root != (above := root[root])).any():
+            root = above
+    return root
 
 
 def _checked(codes: np.ndarray) -> np.ndarray:

@@ -318,18 +318,15 @@ def _check_jpeg(data: bytes) -> None:
     while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
         fill = data[at + 1] == 0xFF
         at += 1 if fill else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    coded = np.frombuffer(data, np.uint8, offset=min(at + 1, len(data)))
-    after = coded[np.flatnonzero(coded[:-1] == 0xFF) + 1]
-    after = after[_IN_SCAN[after] == 0]
-    if not len(after):
+    marker = _NOT_IN_SCAN.search(data, at + 1)
+    if marker is None:
         raise Unusable("truncated: a JPEG without its end marker")
-    if after[0] != 0xD9:
-        raise Unusable(f"damaged: a stray marker FF{after[0]:02X} in a JPEG's pixels")
+    if marker[1] != b"\xd9":
+        raise Unusable(f"damaged: a stray marker FF{marker[1][0]:02X} in a JPEG's pixels")
 
 
 # What may follow FF behind the start of a JPEG's pixels: a stuffed or filling byte, restarts, tables and further scans
-_IN_SCAN = np.zeros(256, np.uint8)
-_IN_SCAN[[0x00, 0xFF, *range(0xD0, 0xD8), 0xC4, 0xCC, *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE]] = 1
+_NOT_IN_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\xc4\xcc\xda-\xdd\xe0-\xef\xfe])")
 
 
 def _check_png(data: bytes) -> None:

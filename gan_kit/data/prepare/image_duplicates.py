@@ -26,7 +26,7 @@ from gan_kit.types import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["near", "signature", "thumbnail"]
+__all__ = ["near", "signature", "signature_of", "thumbnail"]
 
 SIDE, COLOUR = 32, 8  # of the luma thumbnail, and of the two of colour
 LUMA = SIDE * SIDE
@@ -44,6 +44,7 @@ RECOLOURED = 0.15  # 0 for one colour, however strong, 1 for the opposite one
 LIKELY = 0.65  # correlation of the thumbnails before they are aligned
 CROP_SCALE = 0.98  # nearer to 1 is a trimmed edge, not a crop
 BLOCK = 2048  # pairs or pictures at once
+ASKED = 1 << 17  # windows of pictures asked for at once
 STRANGERS, CROP_STRANGERS = 50.0, 1.0  # candidates of a picture, and of a window, on average
 LISTED = 3  # doubtful pairs of a picture
 
@@ -51,8 +52,13 @@ LISTED = 3  # doubtful pairs of a picture
 def signature(image: Image) -> np.ndarray:
     """An upright picture of mode L or RGB -> (1152,) uint8: luma 32 x 32 of the whole of it, then Cb, Cr 8 x 8."""
     small = thumbnail(image)
+    return signature_of(small, small if small.mode == "L" else small.convert("L"))
+
+
+def signature_of(small: Image, grey: Image) -> np.ndarray:
+    """As `signature`, of its thumbnail and that in grey."""
     out = np.full(LENGTH, 128, np.uint8)
-    out[:LUMA] = np.asarray(_resized(small if small.mode == "L" else small.convert("L"), SIDE)).ravel()
+    out[:LUMA] = np.asarray(_resized(grey, SIDE)).ravel()
     if small.mode == "RGB":
         colour = np.asarray(_resized(small, COLOUR).convert("YCbCr"))
         out[LUMA:] = colour[..., 1:].transpose(2, 0, 1).ravel()
@@ -169,7 +175,8 @@ def _hats(at: np.ndarray) -> np.ndarray:
 
 def _codes(luma: np.ndarray, down: np.ndarray, across: np.ndarray, bits: int) -> np.ndarray:
     """(B, 32, 32) -> (B, bits / 64) uint64: the signs of the first `bits` coefficients"""
-    coefficients = down @ luma @ across.T
+    top = int(ORDER[:bits].max()) + 1
+    coefficients = down[:top] @ luma @ across[:top].T
     positive = coefficients[:, ORDER[:bits, 0], ORDER[:bits, 1]] > 0
     return np.ascontiguousarray(np.packbits(positive, axis=1)).view(np.uint64)
 
@@ -316,14 +323,23 @@ def _crops(signatures: np.ndarray, codes: np.ndarray, rows: np.ndarray, progress
     from tqdm import tqdm
 
     radius = _radius(codes[rows], CROP_RADIUS, CROP_STRANGERS)
-    for x, y, side in tqdm(list(_windows()), desc="crops", unit="window", disable=None if progress else True):
-        down, across = _cosines(y, side), _cosines(x, side)
-        asked = [_codes(_luma(signatures, block), down, across, 64) for block in _blocks(rows)]
-        asked.append(np.empty((0, 1), np.uint64))
-        pairs = near_pairs(codes[rows], radius, np.concatenate(asked))
-        pairs = rows[pairs[pairs[:, 0] != pairs[:, 1]]]
-        for block in _blocks(pairs):
-            box = _boxes(len(block), x, y, side)
+    windows = np.array(list(_windows()), np.float32)
+    together = max(1, ASKED // max(1, len(rows)))  # so that few pictures do not mean 50 searches
+    bar = tqdm(total=len(windows), desc="crops", unit="window", disable=None if progress else True)
+    for start in range(0, len(windows), together):
+        some = windows[start : start + together]
+        cosines = [(_cosines(y, side), _cosines(x, side)) for x, y, side in some]
+        asked = np.empty((len(some), len(rows), 1), np.uint64)
+        for at in range(0, len(rows), BLOCK):
+            luma = _luma(signatures, rows[at : at + BLOCK])
+            for k, (down, across) in enumerate(cosines):
+                asked[k, at : at + BLOCK] = _codes(luma, down, across, 64)
+        found = near_pairs(codes[rows], radius, asked.reshape(-1, 1))
+        which, picture = np.divmod(found[:, 0], max(1, len(rows)))
+        found = np.column_stack([which, rows[picture], rows[found[:, 1]]])[picture != found[:, 1]]
+        for block in _blocks(found):
+            box = some[block[:, 0]][:, [0, 1, 2, 2]]
+            block = block[:, 1:]
             a, b = _luma(signatures, block[:, 0]), _luma(signatures, block[:, 1])
             likely = _correlation(_sampled(a, box), b) > LIKELY
             block, a, b, box = block[likely], a[likely], b[likely], box[likely]
@@ -332,6 +348,8 @@ def _crops(signatures: np.ndarray, codes: np.ndarray, rows: np.ndarray, progress
             inside = (box > -0.05).all(1) & (box[:, 2:] > 0.6).all(1) & (box[:, :2] + box[:, 2:] < 1.05).all(1)
             good = inside & (fine >= CROP)
             yield _rows(block[good], CROP_WORD, fine[good])
+        bar.update(len(some))
+    bar.close()
 
 
 def _boxes(n: int, x: float, y: float, side: float) -> np.ndarray:

@@ -29,6 +29,7 @@ DARK = 60  # 99 of 100 pixels are darker
 BRIGHT = 215  # 99 of 100 pixels are brighter
 LOW_CONTRAST = 50  # from the 1st to the 99th percentile
 BLURRED = 0.2  # of sharpness, which is 0 for slopes and 2/3 for edges between flat parts
+LEVELS = np.arange(256.0)
 
 
 class Images(Domain):
@@ -115,11 +116,12 @@ class Images(Domain):
             raise UserError(f"{found.name}: {e}") from e
         x = np.ascontiguousarray(to_chw(sample))
         small = _thumbnail(image)
-        signature = image_duplicates.signature(small)
+        grey = small if small.mode == "L" else small.convert("L")
+        signature = image_duplicates.signature_of(small, grey)
         facts: dict[str, Any] = {
             "width": image.width, "height": image.height, "mode": mode, "format": found.kind, "frames": count,
         }  # fmt: skip
-        seen = _seen(small, signature)
+        seen = _seen(np.asarray(grey), signature)
         flags = ["blank"] if _is_constant(x) else _flags(seen)
         if self._enlarged(image):
             flags.append("small")
@@ -182,19 +184,18 @@ def _is_constant(x: np.ndarray) -> bool:
     return all(int(plane.max()) - int(plane.min()) <= 2 for plane in x)
 
 
-def _seen(small: Image, signature: np.ndarray) -> dict[str, float]:
+def _seen(grey: np.ndarray, signature: np.ndarray) -> dict[str, float]:
     """The numbers behind the flags, of the luma thumbnail."""
-    luma = np.sort(signature[: image_duplicates.LUMA])
-    levels = luma.astype(np.float32)
-    mean = float(levels.mean())
-    tail = len(luma) // 100
-    grey = np.asarray(small if small.mode == "L" else small.convert("L"), np.float32)
+    n = image_duplicates.LUMA
+    counts = np.bincount(signature[:n], minlength=256)
+    mean = float(counts @ LEVELS) / n
+    tail, ranks = n // 100, counts.cumsum()
     return {
         "luma_mean": round(mean, 1),
-        "luma_std": round(float(np.linalg.norm(levels - mean)) / len(levels) ** 0.5, 1),
-        "luma_low": int(luma[tail]),
-        "luma_high": int(luma[-1 - tail]),
-        "sharpness": round(_sharpness(grey), 3),
+        "luma_std": round(float(counts @ (LEVELS - mean) ** 2 / n) ** 0.5, 1),
+        "luma_low": int(ranks.searchsorted(tail, "right")),
+        "luma_high": int(ranks.searchsorted(n - 1 - tail, "right")),
+        "sharpness": round(_sharpness(grey.astype(np.float32)), 3),
     }
 
 

@@ -236,7 +236,9 @@ class Tally:
             if (examples := self.kept.get(label if -1 not in self.kept else -1)) is not None:
                 examples.add(slim)
             for name, value in row.get("facts", {}).items():
-                self.facts.setdefault(name, Fact()).add(value)
+                if (fact := self.facts.get(name)) is None:  # not setdefault, which would make a new one each time
+                    fact = self.facts[name] = Fact()
+                fact.add(value)
 
     def examples(self) -> Iterator[Row]:
         """Samples that are shown, whole clusters aside."""

@@ -1,0 +1,157 @@
+"""Writes docs/models.md: every network of conf/, its size beside the published one, its cost, its conditioning.
+
+python benchmarks/models.py            # writes; --check only compares, and exits with 1 where the page is out of date
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from gan_kit import _door
+from gan_kit.cost import flops_of
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+
+
+@dataclass
+class Net:
+    """generator, discriminator: names in conf/; size: of the pictures; classes: 0 is unconditional
+
+    published: parameters in millions, G and D, where the paper or its code's log tells them
+    """
+
+    generator: str
+    discriminator: str
+    paper: str
+    size: int
+    channels: int = 3
+    classes: int = 0
+    settings: tuple[str, ...] = ()
+    published: tuple[str, str] = ("", "")
+
+
+ALL = "none, projection, concat, auxiliary, d2d-ce"
+NETS = [
+    Net("dcgan", "dcgan", "Radford et al. 2016", 64),
+    Net("sngan", "sngan", "Miyato et al. 2018", 32, classes=10),
+    Net("wgan_gp_resnet", "wgan_gp_resnet", "Gulrajani et al. 2017", 32),
+    Net("sagan", "sagan", "Zhang et al. 2019", 128, classes=1000),
+    Net("biggan", "biggan", "Brock et al. 2019", 128, classes=1000, published=("158.3 together", ""),
+        settings=("generator.attention=64", "discriminator.attention=64")),
+    Net("stylegan2", "stylegan2", "Karras et al. 2020", 256),
+    Net("stylegan2_cifar", "stylegan2_cifar", "Karras et al. 2020, ADA", 32, classes=10),
+    Net("fastgan", "fastgan", "Liu et al. 2021", 256),
+    Net("r3gan", "r3gan", "Huang et al. 2024, CIFAR-10", 32, classes=10),
+    Net("r3gan", "r3gan", "Huang et al. 2024, FFHQ-64", 64),
+    Net("r3gan", "r3gan", "Huang et al. 2024, FFHQ-256", 256),
+    Net("vit", "vit", "pixel-space, after GAT (2025)", 32, classes=10),
+]  # fmt: skip
+SOUND = [
+    ("hifigan_v1", "13.93"),
+    ("hifigan_v2", ".93"),
+    ("hifigan_v3", "1.46"),
+    ("vocos", "13.5"),
+    ("vocos_tiny", ".5"),
+]
+
+
+def built(net: Net) -> tuple[Any, Any]:
+    settings = [f"generator={net.generator}", f"discriminator={net.discriminator}", *net.settings]
+    cfg = _door.compose("train", settings)
+    cfg.spec = {"shape": [net.channels, net.size, net.size], "num_classes": net.classes}
+    OmegaConf.resolve(cfg.generator)
+    return instantiate(cfg.generator, _convert_="all"), instantiate(cfg.discriminator, _convert_="all")
+
+
+def millions(module: Any) -> str:
+    return f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f}"
+
+
+def row(net: Net) -> str:
+    from gan_kit.latent import Normal, draw
+    from gan_kit.noise import SampleNoise
+
+    G, D = built(net)
+    G.eval(), D.eval()
+    y = torch.zeros(1, dtype=torch.long) if net.classes else None
+    with torch.no_grad():
+        noise = SampleNoise(0, range(1))
+        x = draw(G, Normal(), noise, y)
+        costs = [flops_of(lambda: draw(G, Normal(), SampleNoise(0, range(1)), y)), flops_of(lambda: D(x, y))]
+    kinds = ALL if "conditioning" in D.init_args else "none, projection"
+    counts = [
+        f"{have}" + (f" ({told})" if told else "")
+        for have, told in zip((millions(G), millions(D)), net.published, strict=True)
+    ]
+    what = f"{net.size}²" + (f", {net.classes} classes" if net.classes else "")
+    gigas = [f"{c / 1e9:.2g}" for c in costs]
+    return (
+        f"| `{net.generator}` | {net.paper} | {what} | {counts[0]} | {counts[1]} | {gigas[0]} | {gigas[1]} | {kinds} |"
+    )
+
+
+def experiments() -> list[str]:
+    lines = []
+    for name in _door.options("experiment"):
+        text = (_door.conf_dir() / "experiment" / f"{name}.yaml").read_text().splitlines()
+        about = next((t[2:] for t in text if t.startswith("# ") and "@package" not in t), "")
+        lines.append(f"| `{name}` | {about} |")
+    return lines
+
+
+def sound(name: str) -> str:
+    spec = ["audio.n_fft=1024", "audio.hop_length=256", "audio.win_length=1024"]
+    spec.append(f"audio.n_mels={100 if name == 'vocos' else 80}")  # as published
+    return millions(instantiate(_door.compose("train", ["data=tones", f"generator={name}", *spec]).generator))
+
+
+HEAD = """\
+# Networks
+
+Written by `python benchmarks/models.py`; a test compares. Parameters in millions, the published figure in brackets if
+there is one; operations in GFLOP for one picture forward. Every generator trains with every discriminator of pictures:
+`tests/image/test_pairs_of_nets.py` takes two steps of each pair.
+
+| `generator=` `discriminator=` | paper | pictures | G | D | G, GFLOP | D, GFLOP | `discriminator.conditioning=` |
+|---|---|---|---|---|---|---|---|
+"""
+REST = """
+Discriminators without a generator of their own: `projected` (Sauer et al. 2021; its scores by ImageNet features are
+flattered, keep them apart) and `patch` (Isola et al. 2017). `unet` and `resnet_translator` turn pictures into pictures
+([translate](translate.md)).
+
+## Sound
+| `generator=` | parameters (published) |
+|---|---|
+"""
+LAST = """
+`wavegan` (Donahue et al. 2019) takes clips of 16 times a power of two; of image networks, those for square pictures make
+sound by way of spectrograms ([sound](audio.md)).
+
+## Experiments
+All of them take two steps in the tests; which were trained, and how they score, is in [results](results.md).
+
+| `+experiment=` | |
+|---|---|
+"""
+
+
+def page() -> str:
+    sounds = [f"| `{name}` | {sound(name)} ({told}) |" for name, told in SOUND]
+    parts = (HEAD, *(f"{row(net)}\n" for net in NETS), REST, *(f"{line}\n" for line in sounds), LAST)
+    return "".join([*parts, *(f"{line}\n" for line in experiments())])
+
+
+if __name__ == "__main__":
+    text = page()
+    if "--check" in sys.argv:
+        sys.exit(0 if PAGE.read_text() == text else f"{PAGE} is out of date: python benchmarks/models.py")
+    PAGE.write_text(text)
+    print(text)

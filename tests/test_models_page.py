@@ -1,0 +1,49 @@
+"""docs/models.md tells what conf/ builds: its rows and sizes are compared, its operations are not counted again."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from gan_kit import _door
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def models() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("models_page", ROOT / "benchmarks" / "models.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def rows() -> list[list[str]]:
+    lines = (ROOT / "docs" / "models.md").read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+
+
+@pytest.mark.slow
+def test_the_sizes_are_those_of_the_nets(models: ModuleType) -> None:
+    table = [row for row in rows() if len(row) == 8]
+    assert len(table) == len(models.NETS)
+    for row, net in zip(table, models.NETS, strict=True):
+        told = [re.split(r" \(", cell)[0] for cell in row[3:5]]
+        assert row[0] == f"`{net.generator}`"
+        assert told == [models.millions(part) for part in models.built(net)]
+
+
+def test_every_net_and_experiment_has_its_line(models: ModuleType) -> None:
+    page = (ROOT / "docs" / "models.md").read_text()
+    for group in ("generator", "discriminator"):
+        for name in set(_door.options(group)) - {"mlp", "vocos", "hifigan", "wavegan"}:
+            assert f"`{name}`" in page, name
+    for line in models.experiments():
+        assert line in page, f"{line} is not there: python benchmarks/models.py"

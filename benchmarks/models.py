@@ -132,8 +132,8 @@ flattered, keep them apart) and `patch` (Isola et al. 2017). `unet` and `resnet_
 |---|---|
 """
 LAST = """
-`wavegan` (Donahue et al. 2019) takes clips of 16 times a power of two; of image networks, those for square pictures make
-sound by way of spectrograms ([sound](audio.md)).
+`wavegan` (Donahue et al. 2019) takes clips of 16 times a power of two; image networks make sound by way of spectrograms
+([sound](audio.md)).
 
 ## Experiments
 All of them take two steps in the tests; which were trained, and how they score, is in [results](results.md).

@@ -45,8 +45,7 @@ def _write_best(best: Any, base: Any) -> None:
     from gan_kit.files import write_whole
 
     path = base.folder / "best.yaml"
-    own = ("evaluate_every=", "logger=", "evaluation=")
-    settings = [a for a in base.arguments if not a.startswith(own)] + best.user_attrs["overrides"]
+    settings = [*base.kept, *best.user_attrs["overrides"]]
     head = f"# trial {best.number}: {best.value:.6g}; python -m gan_kit.train @{path}\n"
     write_whole(path, head + yaml.safe_dump(settings, allow_unicode=True, width=1000))
     print(f"  best     {path}  (trial {best.number})")

@@ -81,11 +81,8 @@ class Base:
             if argument.startswith("-") or argument.lstrip("+").startswith(("resume=", "paths.output_dir=")):
                 raise UserError(f"{argument} is of one training, and a sweep has many; leave it out")
         given = {a.lstrip("+").partition("=")[0] for a in training}
-        self.arguments = [
-            *training,
-            *([] if "evaluation" in given else ["evaluation=fd"]),
-            *([] if "logger" in given else ["logger=none"]),
-        ]
+        self.kept = [*training, *([] if "evaluation" in given else ["evaluation=fd"])]  # also by best.yaml
+        self.arguments = [*self.kept, *([] if "logger" in given else ["logger=none"])]
         composed = _door.compose("train", normalised(list(self.arguments)))
         if not composed.callbacks.get("evaluation"):
             raise UserError("evaluation=none leaves a sweep nothing to go by; evaluation=fd, say")

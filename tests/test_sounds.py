@@ -190,3 +190,11 @@ def test_what_to_restore_must_be_said(source: str | None, message: str, vocoder_
     done = run("sample", f"run={vocoder_bundle}", *more, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_pictures_that_are_not_square_are_told_with_the_cure(tmp_path: Path) -> None:
+    settings = ["+experiment=audio/drums_specgan", "debug=two_steps", "trainer=cpu", "logger=none"]
+    done = run("train", *settings, "audio.clip_samples=4096", f"paths.output_dir={tmp_path / 'run'}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "pictures of 128 x 64" in done.stderr
+    assert "audio.clip_samples=8192" in done.stderr

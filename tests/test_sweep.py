@@ -168,7 +168,6 @@ def test_a_sweep_is_killed_interrupted_and_gone_on_with(tmp_path: Path) -> None:
     stopped = door.send(signal.SIGINT).wait()
     assert stopped.returncode == 130
     assert "the same command goes on" in stopped.stderr
-    assert trials(tmp_path)[0].state.name == "COMPLETE"
 
     done = run("sweep", *SMALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout

@@ -93,6 +93,13 @@ class SoundDataModule(ArrayDataModule):
         theirs = getattr(getattr(model, "condition", None), "spec", None)
         if theirs is not None:
             theirs.require(self.audio, "model.condition", "data.audio")
+        side = getattr(getattr(model, "generator", None), "init_args", {}).get("size")
+        if self.pictures is not None and side is not None and tuple(self.pictures.shape[1:]) != (side, side):
+            _, bins, frames = self.pictures.shape
+            raise UserError(
+                f"sounds as pictures of {bins} x {frames}, but these networks make square ones; set "
+                f"audio.clip_samples={bins * self.audio.hop_length} (audio.n_fft / 2 frames, with audio.center=false)"
+            )
 
     def train_dataloader(self) -> BatchLoader:
         longer = self.training_arrays().x.shape[-1] > self.audio.clip_samples

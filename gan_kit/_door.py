@@ -49,6 +49,14 @@ def nearest(wrong: str, right: Sequence[str]) -> str:
     return f"did you mean {close[0]}? " if close else ""
 
 
+def composed(door: str, arguments: Sequence[str]) -> Any:
+    """The config of a door that takes key=value and nothing else. Raises UserError for what is not."""
+    if wrong := [a for a in arguments if "=" not in a or a.startswith(("+", "~", "-"))]:
+        raise UserError(f"{wrong[0]!r} is not key=value; see python -m gan_kit.{door} --help")
+    with one_line_errors(composing=True):
+        return compose(door, list(arguments))
+
+
 def compose(name: str, overrides: list[str]) -> Any:
     """A config without a run: for doors that write no run folder."""
     from hydra import compose as hydra_compose

@@ -43,11 +43,7 @@ def main() -> None:
         if {"-h", "--help"} & set(arguments):
             print(HELP)
             return
-        if wrong := [a for a in arguments if "=" not in a or a.startswith(("+", "~", "-"))]:
-            raise UserError(f"{wrong[0]!r} is not key=value; see python -m gan_kit.explore --help")
-        with _door.one_line_errors(composing=True):
-            cfg = _door.compose("explore", arguments)
-        explore(cfg)
+        explore(_door.composed("explore", arguments))
 
 
 def explore(cfg: Any) -> Path:

@@ -47,10 +47,7 @@ def main() -> None:
                 raise UserError("--verify takes one data set: python -m gan_kit.prepare --verify data/photos")
             arguments = [f"verify={arguments[1]}"]
         arguments = [FLAGS.get(a, a) for a in arguments]
-        if wrong := [a for a in arguments if "=" not in a or a.startswith(("+", "~", "-"))]:
-            raise UserError(f"{wrong[0]!r} is not key=value; see python -m gan_kit.prepare --help")
-        with _door.one_line_errors(composing=True):
-            cfg = _door.compose("prepare", arguments)
+        cfg = _door.composed("prepare", arguments)
         if cfg.verify is not None:
             verify(Path(str(cfg.verify)))
         elif cfg.webdataset is not None:

@@ -35,11 +35,7 @@ def main() -> None:
         if {"-h", "--help"} & set(arguments):
             print(HELP)
             return
-        if wrong := [a for a in arguments if "=" not in a or a.startswith(("+", "~", "-"))]:
-            raise UserError(f"{wrong[0]!r} is not key=value; see python -m gan_kit.sample --help")
-        with _door.one_line_errors(composing=True):
-            cfg = _door.compose("sample", arguments)
-        sample(cfg)
+        sample(_door.composed("sample", arguments))
 
 
 def sample(cfg: Any) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gan_kit.data.arrays import Arrays, check_split
+from gan_kit.data.published import download
 from gan_kit.data.transforms import Transform
 from gan_kit.files import cache_home
 from gan_kit.types import UserError
@@ -71,7 +72,7 @@ class CIFAR10:
     def _place(self, split: str) -> Path:
         if found := self._find(split):
             return found
-        reason = self._download()
+        reason = download("CIFAR10", self.root)
         if found := self._find(split):
             return found
         raise UserError(
@@ -86,17 +87,6 @@ class CIFAR10:
             if place.is_file() if place.name == ARCHIVE else all((place / name).is_file() for name in FILES[split]):
                 return place
         return None
-
-    def _download(self) -> str:
-        """-> why it failed, or an empty string"""
-        home = self.root or os.environ.get("GAN_KIT_DATA") or cache_home() / "data"
-        try:
-            from torchvision.datasets import CIFAR10 as Published
-
-            Published(str(Path(home).expanduser()), download=True)  # checks the files' MD5
-        except Exception as e:  # no network, no torchvision, a full disk, a proxy's page: one cure
-            return " ".join(f"{type(e).__name__}: {e}".split())[:200]
-        return ""
 
 
 def read_batch(place: Path, name: str, digest: str = "") -> tuple[np.ndarray, np.ndarray]:

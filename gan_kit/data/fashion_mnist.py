@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_kit.data.arrays import Arrays, check_split
+from gan_kit.data.published import download
 from gan_kit.data.transforms import Transform
 from gan_kit.files import cache_home
 from gan_kit.types import UserError
@@ -69,7 +70,7 @@ class FashionMNIST:
     def _files(self, split: str) -> tuple[Path, Path]:
         if found := self._find(split):
             return found
-        reason = self._download()
+        reason = download("FashionMNIST", self.root)
         if found := self._find(split):
             return found
         raise UserError(
@@ -87,17 +88,6 @@ class FashionMNIST:
             if images and labels:
                 return images, labels
         return None
-
-    def _download(self) -> str:
-        """-> why it failed, or an empty string"""
-        home = self.root or os.environ.get("GAN_KIT_DATA") or cache_home() / "data"
-        try:
-            from torchvision.datasets import FashionMNIST as Published
-
-            Published(str(Path(home).expanduser()), download=True)  # checks the files' MD5
-        except Exception as e:  # no network, no torchvision, a full disk, a proxy's page: one cure
-            return " ".join(f"{type(e).__name__}: {e}".split())[:200]
-        return ""
 
 
 def read_idx(path: Path, shape: tuple[int, ...], digest: str = "") -> np.ndarray:

@@ -51,11 +51,7 @@ def main() -> None:
             extractors = "|".join(_door.options("extractor"))
             print(HELP.format(metrics=METRICS, of_vocoders=OF_VOCODERS, extractors=extractors))
             return
-        if wrong := [a for a in arguments if "=" not in a or a.startswith(("+", "~", "-"))]:
-            raise UserError(f"{wrong[0]!r} is not key=value; see python -m gan_kit.evaluate --help")
-        with _door.one_line_errors(composing=True):
-            cfg = _door.compose("evaluate", arguments)
-        evaluate(cfg)
+        evaluate(_door.composed("evaluate", arguments))
 
 
 def evaluate(cfg: Any) -> Path:

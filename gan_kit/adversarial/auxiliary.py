@@ -6,7 +6,7 @@ label (y < 0 or y = num_classes, the null class) count as 0, so that partly labe
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +20,14 @@ from gan_kit.types import Critique, UserError
 __all__ = ["ClassLoss", "ClassPenalty", "ClassTerm", "CrossEntropy", "DataToDataCrossEntropy"]
 
 
-class ClassLoss(Protocol):
+class ClassLoss(ABC):
     """(critique, y (B,)) -> (B,), 0 for samples without a label"""
 
+    @abstractmethod
     def __call__(self, critique: Critique, y: Tensor) -> Tensor: ...
 
 
-class CrossEntropy:
+class CrossEntropy(ClassLoss):
     """-log softmax(class logits)[y] (AC-GAN, Odena et al. 2017, equation 3)."""
 
     def __call__(self, critique: Critique, y: Tensor) -> Tensor:
@@ -37,7 +38,7 @@ class CrossEntropy:
         return F.cross_entropy(logits, torch.where((y < 0) | (y >= classes), -100, y), reduction="none")
 
 
-class DataToDataCrossEntropy:
+class DataToDataCrossEntropy(ClassLoss):
     """D2D-CE (ReACGAN, Kang et al. 2021, equation 6): near its class's proxy, far from the others of the batch.
 
     -log(a / (a + Σ_j b_j)), a = exp([f·v_y - m_p]₋ / τ), b_j = exp([f·f_j - m_n]₊ / τ) over all j of another class.

@@ -71,12 +71,12 @@ class Evaluation(Callback):
     def prepare(self, data: Any) -> None:
         """Get the extractor ready, before training begins: a classifier may have to be trained first."""
         data.arrays(self.split)
+        self.spec = data.spec
         if self.extractor is None:
             self.extractor = self.make_extractor(data)
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        if self.extractor is None:
-            self.prepare(trainer.datamodule)  # type: ignore[attr-defined]
+        self.prepare(trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         assert self.extractor is not None
@@ -120,7 +120,7 @@ class Evaluation(Callback):
     def samples(self, trainer: Trainer, gan: Any) -> FeatureSet | None:
         """Features of samples 0 to num_samples, every rank's share of them brought together on rank 0."""
         assert self.extractor is not None
-        spec = trainer.datamodule.spec  # type: ignore[attr-defined]
+        spec = self.spec
         conditional = getattr(gan.generator, "num_classes", 0) and self.labels is not None
         labels = labels_like(self.labels, self.num_samples) if conditional and self.labels is not None else None
         mine = range(trainer.global_rank, self.num_samples, trainer.world_size)

@@ -6,17 +6,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from gan_kit.data import Arrays
 from gan_kit.evaluate.backbones import CLIP, DINOv2, TorchvisionBackbone
 from gan_kit.evaluate.features import Pixels, pixels_for
 from gan_kit.evaluate.lite0 import Lite0
 from gan_kit.evaluate.resize import resize
-from gan_kit.types import DataSpec, UserError
+from gan_kit.types import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "extractor"
 TINY = "test_vit.r160_in1k"
@@ -201,7 +203,9 @@ def test_the_published_shapes(net: Any, dims: int):
 
 def test_pixels_know_the_datas_shape():
     class Data:
-        spec = DataSpec((1, 4, 5))
+        @staticmethod
+        def arrays(split: str) -> Arrays:
+            return Arrays(np.zeros((2, 1, 4, 5), np.uint8))
 
     net = pixels_for(Data)
     assert isinstance(net, Pixels)

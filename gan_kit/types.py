@@ -135,21 +135,17 @@ class AudioSpec:
         """L of a sound of so many samples, of a clip by default"""
         return (self.clip_samples if samples is None else samples) // self.hop_length + self.center
 
-    def differences(self, other: AudioSpec) -> list[str]:
-        """What the two don't agree on, a line each: "n_fft: 1024, other 2048"; clip lengths may differ."""
+    def differences(self, other: AudioSpec) -> list[tuple[str, str, str]]:
+        """What the two don't agree on: ("n_fft", "1024", "2048"), mine first; clip lengths may differ."""
         pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return [f"{name}: {a}, other {b}" for name, a, b in pairs if a != b and name != "clip_samples"]
+        return [(name, str(a), str(b)) for name, a, b in pairs if a != b and name != "clip_samples"]
 
     def require(self, other: AudioSpec, mine: str, theirs: str) -> None:
         """Raises UserError with a table of what differs, where the two don't agree.
 
         mine, theirs: whose specs these are, in words
         """
-        rows = [
-            (f.name, str(getattr(self, f.name)), str(getattr(other, f.name)))
-            for f in fields(self)
-            if f.name != "clip_samples" and getattr(self, f.name) != getattr(other, f.name)
-        ]
+        rows = self.differences(other)
         if not rows:
             return
         rows = [("", mine, theirs), *rows]

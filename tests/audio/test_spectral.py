@@ -411,5 +411,5 @@ def test_a_spec_that_makes_no_spectrum_is_refused(change: dict, message: str) ->
 
 def test_specs_tell_what_they_differ_in() -> None:
     other = dataclasses.replace(SMALL, n_fft=512, log="log10", clip_samples=16_384)
-    assert SMALL.differences(other) == ["n_fft: 256, other 512", "log: ln, other log10"]
+    assert SMALL.differences(other) == [("n_fft", "256", "512"), ("log", "ln", "log10")]
     assert SMALL.differences(SMALL) == []

@@ -337,7 +337,7 @@ def test_a_callback_scores_waves_whatever_the_network_sees():
         datamodule, world_size, global_rank, is_global_zero = data, 1, 0, True
 
     callback = EvaluationCallback(10, Ear(AUDIO), num_samples=5, batch_size=2)
-    callback.labels = None
+    callback.spec, callback.labels = data.spec, None
     found = callback.samples(Alone(), Gan())  # type: ignore[arg-type]
     assert found is not None
     assert found.features.shape == (5, 120)

@@ -65,11 +65,12 @@ class Candidate:
     # nets
     widths: tuple[int, ...] = (128, 96, 32)  # r3gan: from 4x4 upwards
     blocks: int = 1
-    expansion: int = 1
+    expansion: float = 1
     group_size: int | None = None  # None: dense
     patch: int = 2
     pixel_kernel: int = 1  # of the convolutions from and to pixels
     smooth: int = 0  # channels of one more 3x3 convolution at full resolution, after the pixel shuffle
+    dense: bool = False  # r3gan's 4x4 map and head
     tanh: bool = False  # at the end of r3gan's generator (dcgan has one)
     width: int = 32  # dcgan
     z_dim: int = 64
@@ -161,6 +162,10 @@ CANDIDATES: dict[str, Candidate] = {
     "s_grouped_as_dcgan_r1": small(
         widths=(256, 96, 32), group_size=16, loss="non_saturating", penalty="r1", gamma=(0.5, 0.5), beta2=(0.99, 0.99)
     ),
+    "d": small(widths=(128, 64, 32), gamma=(0.5, 0.05), dense=True),
+    "d_gamma_20": small(widths=(128, 64, 32), gamma=(20.0, 20.0), dense=True),
+    "d_gamma_5": small(widths=(128, 64, 32), gamma=(5.0, 5.0), dense=True),
+    "d_half": small(widths=(128, 96, 48), expansion=0.5, gamma=(5.0, 5.0), dense=True),
     "r3gan": Candidate(),
     "lr_2e3_pixel_3": Candidate(lr=(2e-3, 1e-4), pixel_kernel=3),
     "lr_2e3_every_8": Candidate(lr=(2e-3, 1e-4), every=8),
@@ -207,6 +212,7 @@ def build(c: Candidate) -> tuple[nn.Module, nn.Module]:
             "expansion": c.expansion,
             "group_size": c.group_size,
             "patch": c.patch,
+            "dense": c.dense,
         }
         G = R3GANGenerator(32, 1, NUM_CLASSES, c.z_dim, c.embed_dim, **shape)  # type: ignore[arg-type]
         D = R3GANDiscriminator(32, 1, NUM_CLASSES, c.embed_dim, **shape)  # type: ignore[arg-type]

@@ -125,7 +125,7 @@ def test_a_bundle_of_waves(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def vocoder_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    net = Vocos(20, 8, 16, 2, n_fft=128, hop_length=64, center=False)
+    net = Vocos(20, 8, 16, 2, n_fft=128, hop_length=64, center=False, prior=True, refine=2, spec=SPEC)
     folder = tmp_path_factory.mktemp("vocoder") / "bundle"
     x = torch.stack([tone(f) for f in (300, 700)])
     return save_reconstruction(folder, net, LogMel(SPEC), DataSpec((1, 4096), audio=SPEC), {}, x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -283,7 +284,9 @@ class Players(L.LightningModule):
 def describe(thing: Any) -> dict[str, Any]:
     """{"target": import path, "args": its plain constructor arguments where it records them}"""
     cls = type(thing)
-    return {"target": f"{cls.__module__}.{cls.__qualname__}", "args": dict(getattr(thing, "init_args", {}))}
+    given = getattr(thing, "init_args", {}).items()
+    args = {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in given}  # type: ignore[arg-type]
+    return {"target": f"{cls.__module__}.{cls.__qualname__}", "args": args}
 
 
 def differing(saved: dict[str, Any], here: dict[str, Any]) -> str:

@@ -1,6 +1,11 @@
 """Vocos (Siuzdak 2024, "Vocos: Closing the gap between time-domain and Fourier-based neural vocoders").
 
 A ConvNeXt that stays at the rate of the frames and answers with a spectrum, of which the inverse STFT makes the wave.
+
+Two things are beyond the paper, for small nets and small budgets. `prior`: magnitudes start from what the mel bands say
+of them, and the net learns the rest (as FreeV does with a pseudo-inverse: Lv et al. 2024). `refine`: a few steps of
+Griffin-Lim behind the head, through which gradients pass (as in Masuyama et al. 2019, "Deep Griffin-Lim iteration"):
+the net says where phases begin, consistency the rest.
 """
 
 from __future__ import annotations
@@ -9,13 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_kit.audio.spectral import mel_filterbank
 from gan_kit.audio.vocoder import mono_mel
 from gan_kit.nn import Recorded
-from gan_kit.types import UserError
+from gan_kit.types import AudioSpec, UserError
 
 __all__ = ["Vocos", "overlap_add"]
 
 KERNEL = 7
+MOMENTUM = 0.99  # of the steps of Griffin-Lim (Perraudin et al. 2013)
 
 
 def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
@@ -54,12 +61,39 @@ def along_frames(conv: nn.Conv1d, x: Tensor) -> Tensor:
     return h.squeeze(2).transpose(1, 2)
 
 
+class BandMagnitude(nn.Module):
+    """Log-mel bands (B, L, M) -> magnitudes (B, L, F) that have these bands, smooth in each of them.
+
+    Each bin begins at the mean magnitude of the bands that see it; a few multiplicative steps towards non-negative
+    least squares follow (Lee & Seung 2001, equation 4). Bins that no band sees are 1, and left to the net.
+    """
+
+    def __init__(self, spec: AudioSpec, steps: int = 5):
+        super().__init__()
+        self.power, self.ten, self.steps = spec.power, spec.log == "log10", steps
+        self.bands: Tensor
+        self.register_buffer("bands", mel_filterbank(spec).float(), persistent=False)  # (M, F)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        bands = self.bands
+        energy = 10 ** mel.float() if self.ten else mel.float().exp()
+        cover = bands.sum(0)
+        out = ((energy / bands.sum(1).clamp_min(1e-12)) @ bands / cover.clamp_min(1e-12)).clamp_min(1e-8)
+        target = energy @ bands
+        for _ in range(self.steps):
+            out = out * target / (out @ bands.T @ bands).clamp_min(1e-12)
+        out = out.clamp_min(1e-8)
+        return torch.where(cover > 0, out.sqrt() if self.power == 2 else out, 1.0)
+
+
 class Vocos(Recorded, nn.Module):
     """mel: (B, n_mels, L) -> wave (B, 1, T).
 
     width, hidden, blocks: 512, 1536, 8 as published (13.5M parameters); 128, 288, 4 are the tiny one (.5M)
     n_fft, hop_length: of the inverse STFT, a Hann window of n_fft samples; hop_length is the mel's
     center: frames are centred, so that L of them are T = (L - 1) · hop_length samples; else T = L · hop_length
+    prior: the head learns what the magnitudes differ by from those that the bands tell; spec says what bands they are
+    refine: steps of fast Griffin-Lim on the head's spectrum; polish: so many more, where the net isn't training
 
     `context_frames`: how many frames before and after its own bear on a sample.
     Raises UserError where n_fft is not a multiple of the hop, of at least 2.
@@ -74,13 +108,28 @@ class Vocos(Recorded, nn.Module):
         n_fft: int = 1024,
         hop_length: int = 256,
         center: bool = True,
+        prior: bool = False,
+        refine: int = 0,
+        polish: int = 0,
+        spec: AudioSpec | None = None,
     ):
         super().__init__()
+        if min(refine, polish) < 0:
+            raise UserError(f"refine={refine}, polish={polish} steps of Griffin-Lim; give 0, as published, or a few")
+        if prior and spec is None:
+            raise UserError("prior=true needs spec, the AudioSpec of its mels")
+        if spec is not None and (spec.n_mels, spec.n_fft) != (n_mels, n_fft):
+            raise UserError(
+                f"spec has {spec.n_mels} mel bands of n_fft={spec.n_fft}, the net {n_mels} of n_fft={n_fft}; "
+                f"give it the spec of its own mels"
+            )
         if hop_length < 1 or n_fft % hop_length or n_fft < 2 * hop_length or n_fft % 2 or hop_length % 2:
             raise UserError(
                 f"n_fft={n_fft} must be 2 or more whole hops of hop_length={hop_length} samples, both even; 4 hops, say"
             )
         self.n_mels, self.n_fft, self.hop_length, self.center = n_mels, n_fft, hop_length, center
+        self.prior = BandMagnitude(spec) if prior and spec is not None else None
+        self.refine, self.polish = refine, polish
         self.embed = nn.Conv1d(n_mels, width, KERNEL, padding=KERNEL // 2)
         self.first_norm = nn.LayerNorm(width, eps=1e-6)
         self.blocks = nn.ModuleList(ConvNeXtBlock(width, hidden, 1 / blocks) for _ in range(blocks))
@@ -89,7 +138,9 @@ class Vocos(Recorded, nn.Module):
         window = torch.hann_window(n_fft)
         self.window: Tensor
         self.register_buffer("window", window, persistent=False)
-        self.context_frames = KERNEL // 2 * (blocks + 1) + n_fft // hop_length
+        self.context_frames = (
+            KERNEL // 2 * (blocks + 1) + n_fft // hop_length + (n_fft // hop_length - 1) * (refine + polish)
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -113,22 +164,41 @@ class Vocos(Recorded, nn.Module):
 
     def decode(self, mel: Tensor) -> Tensor:
         """(B, n_mels, L) -> (B, 1, L · hop_length), whether frames are centred or not."""
-        x = self.first_norm(along_frames(self.embed, mono_mel(mel, self.n_mels).transpose(1, 2)))
+        mel = mono_mel(mel, self.n_mels).transpose(1, 2)
+        x = self.first_norm(along_frames(self.embed, mel))
         for block in self.blocks:
             x = block(x)
         log_magnitude, phase = self.head(self.last_norm(x)).float().chunk(2, dim=-1)
-        spectrum = torch.polar(log_magnitude.exp().clamp(max=100), phase)
-        return self.to_wave(spectrum).unsqueeze(1)
+        magnitude = log_magnitude.exp().clamp(max=100)
+        if self.prior is not None:
+            magnitude = magnitude * self.prior(mel)
+        return self.to_wave(self.consistent(magnitude, torch.polar(magnitude, phase))).unsqueeze(1)
+
+    def consistent(self, magnitude: Tensor, spectrum: Tensor) -> Tensor:
+        """The spectrum, its phases taken again and again from the wave that it makes; both (B, L, n_fft / 2 + 1)."""
+        before = torch.zeros_like(spectrum)
+        for _ in range(self.refine + (0 if self.training else self.polish)):
+            wave, weight = self.joined(spectrum)
+            frames = (wave / weight.clamp(min=1e-8)).unfold(1, self.n_fft, self.hop_length)
+            now = torch.fft.rfft(frames * self.window)
+            ahead = now + MOMENTUM * (now - before)
+            spectrum = magnitude * ahead / (ahead.abs() + 1e-8)
+            before = now
+        return spectrum
+
+    def joined(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
+        """All frames' samples added up, and what their windows add up to; both as long as all frames reach."""
+        frames = torch.fft.irfft(spectrum, self.n_fft) * self.window
+        windows = self.window.square().expand(1, spectrum.shape[1], self.n_fft)
+        return overlap_add(frames, self.hop_length), overlap_add(windows, self.hop_length)
 
     def to_wave(self, spectrum: Tensor) -> Tensor:
         """The inverse STFT, (B, L, n_fft / 2 + 1) complex -> (B, L · hop_length)."""
-        frames = torch.fft.irfft(spectrum, self.n_fft) * self.window
-        l, n = frames.shape[1], self.n_fft
-        windows = self.window.square().expand(1, l, n)
+        l, n = spectrum.shape[1], self.n_fft
         # what of the first frame lies before the sound: half of it where frames are centred
         before = n // 2 if self.center else (n - self.hop_length) // 2
         here = slice(before, before + l * self.hop_length)
-        wave, weight = overlap_add(frames, self.hop_length), overlap_add(windows, self.hop_length)
+        wave, weight = self.joined(spectrum)
         if self.center:  # the last block is the ends' of frames that never come; `forward` cuts it
             missing = max(0, before + l * self.hop_length - wave.shape[1])
             wave, weight = F.pad(wave, (0, missing)), F.pad(weight, (0, missing))

@@ -1,9 +1,9 @@
 """R3GAN's networks (Huang et al. 2024, "The GAN is dead; long live the GAN!", section 4 and appendix).
 
 A ResNet without normalisation: Fix-up style initialisation, grouped 3x3 convolutions in an inverted bottleneck,
-bilinear resampling, a bias only ahead of a non-linearity. `expansion`, `group_size`, `blocks`, `patch`, `pixel_kernel`
-and `tanh` are ours: their defaults are the published net, other values make it affordable on small machines, or
-quicker to learn there (docs/results.md).
+bilinear resampling, a bias only ahead of a non-linearity. `expansion`, `group_size`, `blocks`, `patch`, `pixel_kernel`,
+`dense` and `tanh` are ours: their defaults are the published net, other values make it affordable on small machines,
+or quicker to learn there (docs/results.md).
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def pixel_conv(channels_in: int, channels_out: int, kernel: int) -> Conv2d:
 class Block(nn.Module):
     """x + W3 φ(W2 φ(W1 x)): 1x1 widening, grouped 3x3, 1x1 narrowing; x: (B, C, H, W)"""
 
-    def __init__(self, channels: int, expansion: int, group_size: int | None):
+    def __init__(self, channels: int, expansion: float, group_size: int | None):
         super().__init__()
-        inner = channels * expansion
+        inner = int(channels * expansion)
         if group_size is not None and inner % group_size:
             raise UserError(f"{inner} inner channels are not whole groups of {group_size}; change width or group_size")
         self.w1 = Conv2d(channels, inner, 1)
@@ -86,7 +86,7 @@ class _R3GAN(nn.Module):
         width: int,
         widths: Sequence[int] | None,
         blocks: int,
-        expansion: int,
+        expansion: float,
         group_size: int | None,
         patch: int,
     ):
@@ -115,6 +115,8 @@ class R3GANGenerator(Recorded, _R3GAN):
     width, widths: channels up to 32x32, or of every stage from 4x4 upwards
     patch: the last stage works at size/patch and writes patch x patch pixels a position
     pixel_kernel: side of the convolution to pixels, odd; 3 lets neighbouring patches agree
+    dense: a map of its own from z for each of the 4x4 positions, where the published net scales one learned 4x4 basis
+        a channel: in a thin net that leaves samples little to differ by
     tanh: bound the pixels to [-1, 1]
     """
 
@@ -128,19 +130,20 @@ class R3GANGenerator(Recorded, _R3GAN):
         width: int = 768,
         widths: Sequence[int] | None = None,
         blocks: int = 2,
-        expansion: int = 2,
+        expansion: float = 2,
         group_size: int | None = 16,
         patch: int = 1,
         pixel_kernel: int = 1,
         tanh: bool = False,
+        dense: bool = False,
     ):
         super().__init__(size, width, widths, blocks, expansion, group_size, patch)
         self.z_dim, self.num_classes = z_dim, num_classes
         first = self.widths[0]
         if num_classes:
             self.embed = nn.Embedding(num_classes, embed_dim)
-        self.linear = nn.Linear(z_dim + (embed_dim if num_classes else 0), first, bias=False)
-        self.basis = nn.Parameter(torch.empty(first, 4, 4))
+        self.linear = nn.Linear(z_dim + (embed_dim if num_classes else 0), first * (16 if dense else 1), bias=False)
+        self.basis = None if dense else nn.Parameter(torch.empty(first, 4, 4))
         self.ups = nn.ModuleList(
             nn.Sequential(Conv2d(a, b, 1, bias=False) if a != b else nn.Identity(), Upsample())
             for a, b in zip(self.widths, self.widths[1:], strict=False)
@@ -158,7 +161,8 @@ class R3GANGenerator(Recorded, _R3GAN):
         if self.num_classes:
             nn.init.normal_(self.embed.weight)
         init_fan_in(self.linear)
-        nn.init.normal_(self.basis)
+        if self.basis is not None:
+            nn.init.normal_(self.basis)
         for conv in (*(up[0] for up in self.ups), self.to_pixels[0]):  # type: ignore[index]
             if isinstance(conv, nn.Conv2d):
                 init_fan_in(conv)
@@ -166,7 +170,11 @@ class R3GANGenerator(Recorded, _R3GAN):
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         if self.num_classes:
             z = torch.cat([z, self.embed(y)], dim=1)
-        x = self.linear(z)[:, :, None, None] * self.basis.to(z.dtype)
+        x = self.linear(z)
+        if self.basis is None:
+            x = x.unflatten(1, (-1, 4, 4))
+        else:
+            x = x[:, :, None, None] * self.basis.to(z.dtype)
         x = self.stages[0](x.contiguous(memory_format=torch.channels_last))
         for up, stage in zip(self.ups, self.stages[1:], strict=True):
             x = stage(up(x))
@@ -177,6 +185,8 @@ class R3GANDiscriminator(Recorded, _R3GAN):
     """x: (B, channels, size, size), y: (B,) or None -> Critique with one (B,) logit: the generator mirrored.
 
     With classes the logit is the dot product of the head's features with the class embedding.
+
+    dense: the head sees all channels of all 4x4 positions together, not each channel by itself
     """
 
     def __init__(
@@ -188,10 +198,11 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         width: int = 768,
         widths: Sequence[int] | None = None,
         blocks: int = 2,
-        expansion: int = 2,
+        expansion: float = 2,
         group_size: int | None = 16,
         patch: int = 1,
         pixel_kernel: int = 1,
+        dense: bool = False,
     ):
         super().__init__(size, width, widths, blocks, expansion, group_size, patch)
         self.num_classes = num_classes
@@ -203,7 +214,7 @@ class R3GANDiscriminator(Recorded, _R3GAN):
             nn.Sequential(Downsample(), Conv2d(b, a, 1, bias=False) if a != b else nn.Identity())
             for a, b in zip(self.widths, self.widths[1:], strict=False)
         )
-        self.basis = nn.Conv2d(first, first, 4, groups=first, bias=False)
+        self.basis = nn.Conv2d(first, first, 4, groups=1 if dense else first, bias=False)
         self.linear = nn.Linear(first, embed_dim if num_classes else 1, bias=False)
         if num_classes:
             self.embed = nn.Embedding(num_classes, embed_dim)
@@ -224,8 +235,11 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         x = self.from_pixels(x.contiguous(memory_format=torch.channels_last))
         for down, stage in zip(reversed(self.downs), reversed(self.stages[1:]), strict=True):
             x = down(stage(x))
-        # a 4x4 window on 4x4 positions, each channel by itself; as a grouped convolution its second derivative is slow
-        h = (self.stages[0](x) * self.basis.weight[:, 0]).sum((2, 3))
+        x = self.stages[0](x)
+        if self.basis.groups == 1:
+            h = F.linear(x.flatten(1), self.basis.weight.flatten(1))
+        else:  # each channel by itself; as a grouped convolution its second derivative is slow
+            h = (x * self.basis.weight[:, 0]).sum((2, 3))
         out = self.linear(h)
         logit = (out * self.embed(y)).sum(1) if self.num_classes else out.squeeze(1)
         return Critique([logit], [[h]])

@@ -28,6 +28,7 @@ NETS = {
     "bigvgan": lambda **more: HiFiGAN(**{**TINY, "activation": "snake_beta", "anti_aliased": True, **more}),
     "odd kernel": lambda **more: HiFiGAN(**{**TINY, "upsample_rates": (3, 5), "upsample_kernels": (7, 11), **more}),
     "vocos": lambda **more: Vocos(8, 16, 32, 2, 32, 8, **more),
+    "vocos refined": lambda **more: Vocos(8, 16, 32, 2, 32, 8, **more, refine=2, polish=1),
 }  # fmt: skip
 every_net = pytest.mark.parametrize("name", NETS)
 

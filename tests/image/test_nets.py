@@ -17,6 +17,7 @@ from gan_kit.types import UserError
 SIZES = [8, 16, 32, 64, 128, 256]
 PAIRS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "r3gan": (R3GANGenerator, R3GANDiscriminator, {"width": 16, "group_size": 4, "blocks": 1}),
+    "r3gan dense": (R3GANGenerator, R3GANDiscriminator, {"width": 16, "group_size": None, "blocks": 1, "dense": True}),
     "dcgan": (DCGANGenerator, DCGANDiscriminator, {"width": 2}),
 }
 family = pytest.mark.parametrize("family", PAIRS)
@@ -323,3 +324,27 @@ def test_a_larger_pixel_kernel_and_tanh_are_options_of_r3gan() -> None:
     assert x.abs().max() == 1
     with pytest.raises(UserError, match="pixel_kernel=2"):
         R3GANGenerator(16, 1, pixel_kernel=2)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_what_z_can_change_of_the_first_map(dense: bool) -> None:
+    """Published, one number a channel; dense, as many as z has."""
+    G = R3GANGenerator(8, 1, 0, z_dim=24, widths=[4, 4], blocks=1, group_size=None, dense=dense)
+    seen: list[torch.Tensor] = []
+    G.stages[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    G(torch.randn(200, 24, generator=torch.Generator().manual_seed(0)))
+    assert seen[0].shape == (200, 4, 4, 4)
+    assert int(torch.linalg.matrix_rank(seen[0].flatten(1), rtol=1e-4)) == (24 if dense else 4)
+    assert 0.5 < seen[0].std() < 2
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_head_of_the_critic(dense: bool) -> None:
+    """Published, each channel's window is its own."""
+    D = R3GANDiscriminator(8, 1, 0, widths=[4, 4], blocks=1, group_size=None, dense=dense)
+    maps = torch.zeros(1, 4, 4, 4)
+    maps[0, 1] = 1.0
+    D.stages[0].register_forward_hook(lambda *_: maps)
+    (features,) = D(torch.zeros(1, 1, 8, 8)).features[0]
+    assert bool((features[0, [0, 2, 3]] == 0).all()) != dense
+    assert features[0, 1] != 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +155,11 @@ def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(whole: Any, 
     assert same(state(folder), end)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(whole: Any, signum: signal.Signals, code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("signum", "times", "code"), [(signal.SIGINT, 1, 130), (signal.SIGTERM, 3, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(
+    whole: Any, signum: signal.Signals, times: int, code: int, tmp_path: Path
+) -> None:
+    """Launchers send SIGTERM several times over."""
     recipe, end = whole
     folder = tmp_path / "run"
     door = Door(
@@ -163,7 +167,10 @@ def test_a_signal_saves_and_says_how_to_go_on(whole: Any, signum: signal.Signals
         cwd=tmp_path,
     )  # fmt: skip
     door.until(lambda: (folder / "metrics.jsonl").exists())
-    done = door.send(signum).wait()
+    for _ in range(times):
+        door.send(signum)
+        time.sleep(0.002)
+    done = door.wait()
     assert done.returncode == code
     assert "Traceback" not in done.stderr
     assert f"resume={folder}" in done.stdout or "resume=run" in done.stdout

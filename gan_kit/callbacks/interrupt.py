@@ -14,7 +14,9 @@ __all__ = ["Interrupt"]
 
 
 class Interrupt(Callback):
-    """The first signal lets the running step end, so that what is saved is exact; a second one stops at once.
+    """The first signal lets the running step end, so that what is saved is exact; a second Ctrl-C stops at once.
+
+    Other signals count once: launchers, schedulers and a parent's death send SIGTERM several times over.
 
     received: the signal that ended the training, or None. One rank's signal ends all, at the same step.
     """
@@ -33,11 +35,13 @@ class Interrupt(Callback):
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            raise KeyboardInterrupt
+            if signum == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.received = signum
         name = signal.Signals(signum).name
         if self._speaks:
-            print(f"\n{name}: saving after this step; once more to stop at once, without saving", file=sys.stderr)
+            print(f"\n{name}: saving after this step; Ctrl-C to stop at once, without saving", file=sys.stderr)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         if trainer.world_size > 1:

@@ -5,10 +5,14 @@ A ConvNeXt that stays at the rate of the frames and answers with a spectrum, of 
 Two things are beyond the paper, for small nets and small budgets. `prior`: magnitudes start from what the mel bands say
 of them, and the net learns the rest (as FreeV does with a pseudo-inverse: Lv et al. 2024). `refine`: a few steps of
 Griffin-Lim behind the head, through which gradients pass (as in Masuyama et al. 2019, "Deep Griffin-Lim iteration"):
-the net says where phases begin, consistency the rest.
+the net says where phases begin, consistency the rest; `polish`: more of them where nothing is trained, which take the
+magnitudes from the wave, too, and only hold them to the mel bands (in the spirit of Masuyama et al. 2023, "bi-level
+consistency").
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +26,7 @@ from gan_kit.types import AudioSpec, UserError
 __all__ = ["Vocos", "overlap_add"]
 
 KERNEL = 7
+FLOOR = 1e-9  # of magnitudes, or of their squares
 MOMENTUM = 0.99  # of the steps of Griffin-Lim (Perraudin et al. 2013)
 
 
@@ -61,29 +66,34 @@ def along_frames(conv: nn.Conv1d, x: Tensor) -> Tensor:
     return h.squeeze(2).transpose(1, 2)
 
 
-class BandMagnitude(nn.Module):
-    """Log-mel bands (B, L, M) -> magnitudes (B, L, F) that have these bands, smooth in each of them.
+class Bands(nn.Module):
+    """What log-mel bands (B, L, M) tell of magnitudes (B, L, F). Bins that no band sees are left to the net."""
 
-    Each bin begins at the mean magnitude of the bands that see it; a few multiplicative steps towards non-negative
-    least squares follow (Lee & Seung 2001, equation 4). Bins that no band sees are 1, and left to the net.
-    """
-
-    def __init__(self, spec: AudioSpec, steps: int = 5):
+    def __init__(self, spec: AudioSpec):
         super().__init__()
-        self.power, self.ten, self.steps = spec.power, spec.log == "log10", steps
+        self.power, self.base = spec.power, 10.0 if spec.log == "log10" else math.e
         self.bands: Tensor
         self.register_buffer("bands", mel_filterbank(spec).float(), persistent=False)  # (M, F)
+        self.seen: Tensor
+        self.register_buffer("seen", self.bands.sum(0) > 0, persistent=False)  # (F,) whether a band sees the bin
 
-    def forward(self, mel: Tensor) -> Tensor:
-        bands = self.bands
-        energy = 10 ** mel.float() if self.ten else mel.float().exp()
-        cover = bands.sum(0)
-        out = ((energy / bands.sum(1).clamp_min(1e-12)) @ bands / cover.clamp_min(1e-12)).clamp_min(1e-8)
-        target = energy @ bands
-        for _ in range(self.steps):
-            out = out * target / (out @ bands.T @ bands).clamp_min(1e-12)
-        out = out.clamp_min(1e-8)
-        return torch.where(cover > 0, out.sqrt() if self.power == 2 else out, 1.0)
+    def energy(self, mel: Tensor) -> Tensor:
+        return self.base ** mel.float()
+
+    def smooth(self, energy: Tensor, steps: int = 5) -> Tensor:
+        """Each bin the mean magnitude of the bands that see it, a few steps nearer to having these bands; 1 where
+        no band sees it."""
+        cover = self.bands.sum(0)
+        mean = (energy / self.bands.sum(1)) @ self.bands / cover.clamp_min(1e-12)
+        start = torch.where(self.seen, mean.clamp_min(FLOOR) ** (1 / self.power), 1.0)
+        return self.nearer(start, energy, steps)
+
+    def nearer(self, magnitude: Tensor, energy: Tensor, steps: int = 1) -> Tensor:
+        """Multiplicative steps towards magnitudes that have these bands (Lee & Seung 2001, equation 4)."""
+        out, target = magnitude**self.power, energy @ self.bands
+        for _ in range(steps):
+            out = out.clamp_min(FLOOR) * target / (out @ self.bands.T @ self.bands).clamp_min(FLOOR)
+        return torch.where(self.seen, out.clamp_min(FLOOR) ** (1 / self.power), magnitude)
 
 
 class Vocos(Recorded, nn.Module):
@@ -93,7 +103,9 @@ class Vocos(Recorded, nn.Module):
     n_fft, hop_length: of the inverse STFT, a Hann window of n_fft samples; hop_length is the mel's
     center: frames are centred, so that L of them are T = (L - 1) · hop_length samples; else T = L · hop_length
     prior: the head learns what the magnitudes differ by from those that the bands tell; spec says what bands they are
-    refine: steps of fast Griffin-Lim on the head's spectrum; polish: so many more, where the net isn't training
+    refine: steps of fast Griffin-Lim on the head's spectrum
+    polish: so many more, where the net isn't training; with `prior` these keep to the mel bands, not to the head's
+        magnitudes: of a wave that makes them all, bands are what is known
 
     `context_frames`: how many frames before and after its own bear on a sample.
     Raises UserError where n_fft is not a multiple of the hop, of at least 2.
@@ -128,7 +140,7 @@ class Vocos(Recorded, nn.Module):
                 f"n_fft={n_fft} must be 2 or more whole hops of hop_length={hop_length} samples, both even; 4 hops, say"
             )
         self.n_mels, self.n_fft, self.hop_length, self.center = n_mels, n_fft, hop_length, center
-        self.prior = BandMagnitude(spec) if prior and spec is not None else None
+        self.prior = Bands(spec) if prior and spec is not None else None
         self.refine, self.polish = refine, polish
         self.embed = nn.Conv1d(n_mels, width, KERNEL, padding=KERNEL // 2)
         self.first_norm = nn.LayerNorm(width, eps=1e-6)
@@ -169,18 +181,25 @@ class Vocos(Recorded, nn.Module):
         for block in self.blocks:
             x = block(x)
         log_magnitude, phase = self.head(self.last_norm(x)).float().chunk(2, dim=-1)
-        magnitude = log_magnitude.exp().clamp(max=100)
+        magnitude, energy = log_magnitude.exp().clamp(max=100), None
         if self.prior is not None:
-            magnitude = magnitude * self.prior(mel)
-        return self.to_wave(self.consistent(magnitude, torch.polar(magnitude, phase))).unsqueeze(1)
+            energy = self.prior.energy(mel)
+            magnitude = magnitude * self.prior.smooth(energy)
+        return self.to_wave(self.consistent(magnitude, phase, energy)).unsqueeze(1)
 
-    def consistent(self, magnitude: Tensor, spectrum: Tensor) -> Tensor:
-        """The spectrum, its phases taken again and again from the wave that it makes; both (B, L, n_fft / 2 + 1)."""
+    def consistent(self, magnitude: Tensor, phase: Tensor, energy: Tensor | None = None) -> Tensor:
+        """The spectrum, its phases taken again and again from the wave that it makes, (B, L, n_fft / 2 + 1) all.
+
+        energy: (B, L, n_mels) of the bands; then magnitudes follow the wave as well while they are polished
+        """
+        spectrum = torch.polar(magnitude, phase)
         before = torch.zeros_like(spectrum)
-        for _ in range(self.refine + (0 if self.training else self.polish)):
+        for i in range(self.refine + (0 if self.training else self.polish)):
             wave, weight = self.joined(spectrum)
             frames = (wave / weight.clamp(min=1e-8)).unfold(1, self.n_fft, self.hop_length)
             now = torch.fft.rfft(frames * self.window)
+            if i >= self.refine and energy is not None and self.prior is not None:
+                magnitude = torch.where(self.prior.seen, self.prior.nearer(now.abs(), energy), magnitude)
             ahead = now + MOMENTUM * (now - before)
             spectrum = magnitude * ahead / (ahead.abs() + 1e-8)
             before = now

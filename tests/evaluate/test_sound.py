@@ -356,8 +356,7 @@ def test_a_sound_run_from_end_to_end(home: Path):
     gan = home / "gan"
     door(
         "train", home, "+experiment=audio/drums_specgan", *TINY, "debug=two_steps", f"paths.output_dir={gan}",
-        "generator.widths=[16,16,16]", "generator.patch=4", "discriminator.widths=[16,16,16]", "discriminator.patch=4",
-        "evaluation=fd",
+        "generator.width=4", "discriminator.width=4", "evaluation=fd",
         "extractor@callbacks.evaluation.extractor=mel", "callbacks.evaluation.num_samples=8", "evaluate_every=4",
     )  # fmt: skip
     rows = [json.loads(line) for line in (gan / "evaluation" / "history.jsonl").read_text().splitlines()]

@@ -6,16 +6,20 @@ python benchmarks/models.py            # writes; --check only compares, and exit
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from gan_kit import _door
-from gan_kit.cost import flops_of
+from gan_kit.cost import StepCost, flops_of, step_cost
+from gan_kit.types import Batch
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 
@@ -48,11 +52,34 @@ NETS = [
     Net("stylegan2", "stylegan2", "Karras et al. 2020", 256),
     Net("stylegan2_cifar", "stylegan2_cifar", "Karras et al. 2020, ADA", 32, classes=10),
     Net("fastgan", "fastgan", "Liu et al. 2021", 256),
-    Net("r3gan", "r3gan", "Huang et al. 2024, CIFAR-10", 32, classes=10),
-    Net("r3gan", "r3gan", "Huang et al. 2024, FFHQ-64", 64),
-    Net("r3gan", "r3gan", "Huang et al. 2024, FFHQ-256", 256),
+    Net("r3gan", "r3gan", "Huang et al. 2024, CIFAR-10", 32, classes=10, published=("20.78", "21.28"),
+        settings=("+experiment=image/cifar10_r3gan",)),
+    Net("r3gan", "r3gan", "Huang et al. 2024, FFHQ-64", 64, published=("22.43", "22.38"),
+        settings=("+experiment=image/ffhq64_r3gan",)),
+    Net("r3gan", "r3gan", "Huang et al. 2024, FFHQ-256", 256, published=("23.06", "23.01"),
+        settings=("+experiment=image/ffhq256_r3gan",)),
+    Net("r3gan", "r3gan", "Huang et al. 2024, ImageNet-32", 32, classes=1000, published=("82.91", "86.55"),
+        settings=("+experiment=image/imagenet32_r3gan",)),
+    Net("r3gan", "r3gan", "Huang et al. 2024, ImageNet-64", 64, classes=1000, published=("103.57", "107.21"),
+        settings=("+experiment=image/imagenet64_r3gan",)),
     Net("vit", "vit", "pixel-space, after GAT (2025)", 32, classes=10),
 ]  # fmt: skip
+PRESETS = {  # trainings of published size, and their classes
+    "cifar10_sngan": 10,
+    "cifar10_wgan_gp": 0,
+    "cifar10_biggan": 10,
+    "cifar10_stylegan2": 10,
+    "cifar10_vit": 10,
+    "cifar10_r3gan": 10,
+    "ffhq64_r3gan": 0,
+    "ffhq256_stylegan2": 0,
+    "ffhq256_r3gan": 0,
+    "afhq_stylegan2_ada": 0,
+    "imagenet128_biggan": 1000,
+    "imagenet32_r3gan": 1000,
+    "imagenet64_r3gan": 1000,
+}
+RATE = 30e12  # FLOP/s of one GPU, a guess: docs/scaling.md
 SOUND = [
     ("hifigan_v1", "13.93"),
     ("hifigan_v2", ".93"),
@@ -74,6 +101,11 @@ def millions(module: Any) -> str:
     return f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f}"
 
 
+def digits(value: float) -> str:
+    """Two of them that count: 0.21, 14, 220, 1,100"""
+    return f"{float(f'{value:.2g}'):,g}"
+
+
 def row(net: Net) -> str:
     from gan_kit.latent import Normal, draw
     from gan_kit.noise import SampleNoise
@@ -91,10 +123,49 @@ def row(net: Net) -> str:
         for have, told in zip((millions(G), millions(D)), net.published, strict=True)
     ]
     what = f"{net.size}²" + (f", {net.classes} classes" if net.classes else "")
-    gigas = [f"{c / 1e9:.2g}" for c in costs]
+    gigas = [digits(c / 1e9) for c in costs]
     return (
         f"| `{net.generator}` | {net.paper} | {what} | {counts[0]} | {counts[1]} | {gigas[0]} | {gigas[1]} | {kinds} |"
     )
+
+
+class Shapes:
+    """A noise that is shapes alone, of n samples."""
+
+    calls = start = 0
+
+    def __init__(self, n: int):
+        self.total = self.stop = n
+
+    def randn(self, *shape: int) -> torch.Tensor:
+        return torch.empty(self.total, *shape, device="meta")
+
+    rand = randn
+
+    @contextmanager
+    def again(self, call: int) -> Iterator[None]:
+        yield
+
+
+def training(name: str, classes: int) -> tuple[StepCost, int]:
+    """What a sample costs in that training, and how many there are; counted on shapes, nothing is computed."""
+    cfg = _door.compose("train", [f"+experiment=image/{name}"])
+    cfg.spec = {"shape": [3, cfg.image_size, cfg.image_size], "num_classes": classes}
+    cfg.model.init_seed = None
+    with torch.device("meta"):
+        gan = instantiate(cfg.model, _convert_="all")
+        gan.noise = lambda phase, n: Shapes(n)
+        batch = Batch(torch.empty(8, *cfg.spec.shape), torch.zeros(8, dtype=torch.long) if classes else None)
+    # autocast knows no tensors of shapes alone
+    with patch("torch.autocast", lambda *_, **__: nullcontext()), patch("torch.is_autocast_enabled", lambda *_: False):
+        return step_cost(gan, batch), cfg.budget_samples
+
+
+def preset(name: str, classes: int) -> str:
+    cost, samples = training(name, classes)
+    total = cost.total * samples
+    cells = (f"{cost.total / 1e9:,.0f}", f"{samples / 1e6:,.0f}", digits(total / 1e18), digits(total / RATE / 3600))
+    return f"| `image/{name}` | {' | '.join(cells)} |"
 
 
 def experiments() -> list[str]:
@@ -135,6 +206,17 @@ LAST = """
 `wavegan` (Donahue et al. 2019) takes clips of 16 times a power of two; image networks make sound by way of spectrograms
 ([sound](audio.md)).
 
+## What trainings of published size cost
+Operations of a whole training step for each real sample, penalties with their laziness included, as
+`gan_kit.estimate` counts them; times the budget; and the hours of one GPU that does 30 TFLOP/s, which is a guess
+([scaling](scaling.md#what-to-expect-of-n-devices)). None of these has been trained here. R3GAN's paper tells 8 L40
+for 4 days for CIFAR-10, 8 A6000 for some 3 weeks for FFHQ and some 5,000 hours of H100 for ImageNet, not of which
+size (appendix D; partly in bfloat16). By these counts a GPU did 24 TFLOP/s for CIFAR-10, 15 for FFHQ if that was
+256², and 59 or 240 for ImageNet at 32² or 64².
+
+| `+experiment=` | GFLOP a sample | million samples | EFLOP | GPU-hours |
+|---|---|---|---|---|
+{presets}
 ## Experiments
 All of them take two steps in the tests; which were trained, and how they score, is in [results](results.md).
 
@@ -145,7 +227,8 @@ All of them take two steps in the tests; which were trained, and how they score,
 
 def page() -> str:
     sounds = [f"| `{name}` | {sound(name)} ({told}) |" for name, told in SOUND]
-    parts = (HEAD, *(f"{row(net)}\n" for net in NETS), REST, *(f"{line}\n" for line in sounds), LAST)
+    last = LAST.format(presets="".join(f"{preset(name, classes)}\n" for name, classes in PRESETS.items()))
+    parts = (HEAD, *(f"{row(net)}\n" for net in NETS), REST, *(f"{line}\n" for line in sounds), last)
     return "".join([*parts, *(f"{line}\n" for line in experiments())])
 
 

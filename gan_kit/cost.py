@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,9 +35,21 @@ class _Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if count := flop_registry.get(func._overloadpacket):
+        if func._overloadpacket is torch.ops.aten.convolution_backward:
+            self.total += _conv_backward(*args)
+        elif count := flop_registry.get(func._overloadpacket):
             self.total += count(*args, **(kwargs or {}), out_val=out)
         return out
+
+
+def _conv_backward(grad: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
+    """The gradients of x and of the weight cost what the convolution cost, each: its kernel at each position.
+
+    torch's own count takes the weight's for one of a dense convolution, whatever the groups.
+    """
+    _bias, _stride, _padding, _dilation, transposed, _output_padding, _groups, (to_x, to_weight, _to_bias) = rest
+    positions = math.prod((x if transposed else grad).shape[2:])
+    return 2 * len(x) * positions * weight.numel() * (to_x + to_weight)
 
 
 def flops_of(call: Callable[[], Any]) -> int:

@@ -65,6 +65,7 @@ def estimate(cfg: Any, steps: int, watts: float | None, out: str | None) -> dict
     """Print the figures; -> them."""
     import torch
 
+    from gan_kit._auto import settle
     from gan_kit.adversarial import GAN
     from gan_kit.cost import step_cost
 
@@ -88,6 +89,7 @@ def estimate(cfg: Any, steps: int, watts: float | None, out: str | None) -> dict
     with tempfile.TemporaryDirectory() as folder:
         cfg.paths.output_dir = folder
         cfg.spec = {"shape": list(data.spec.shape), "num_classes": data.spec.num_classes}
+        settle(cfg, data.spec)
         build.resolve()
         gan = build("model")
         if not isinstance(gan, GAN):
@@ -138,15 +140,15 @@ def _probe(build: _door.Builder, gan: Any, data: Any, steps: int) -> dict[str, f
     warnings.filterwarnings("ignore", message=".*in eval mode at the start")
 
     class Clock(Callback):
-        times: list[tuple[float, int]]
+        times: list[tuple[float, int, float]]  # seconds, samples, CPU-seconds of this process
 
         def on_train_start(self, *_: Any) -> None:
-            self.times = [(time.perf_counter(), 0)]
+            self.times = [(time.perf_counter(), 0, time.process_time())]
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
             if pl_module.device.type == "cuda":
                 torch.cuda.synchronize()
-            self.times.append((time.perf_counter(), pl_module.samples_seen))
+            self.times.append((time.perf_counter(), pl_module.samples_seen, time.process_time()))
 
     clock = Clock()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -164,6 +166,7 @@ def _probe(build: _door.Builder, gan: Any, data: Any, steps: int) -> dict[str, f
     return {
         "steps": len(times) - 1,
         "samples_per_second": samples / seconds,
+        "samples_per_cpu_second": samples / max(times[-1][2] - times[0][2], 1e-9),
         "peak_memory_bytes": _peak_bytes(gan) - (before if gan.device.type == "cpu" else 0),
     }
 

@@ -139,6 +139,7 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
         import gan_kit.adversarial
         import gan_kit.data
         import gan_kit.image  # noqa: F401 (what most configs build)
+        from gan_kit._auto import settle
         from gan_kit.callbacks import Interrupt, Stopwatch
         from gan_kit.cost import keep_cost
         from gan_kit.runs import abandoned
@@ -177,6 +178,7 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
         cfg.paths.output_dir, cfg.resume = str(run), None
         as_composed = cfg.copy()  # with its interpolations: what a resumed run starts from
         cfg.spec = {"shape": list(data.spec.shape), "num_classes": data.spec.num_classes}
+        settled = settle(cfg, data.spec)
         build.resolve()
 
         def keep_config(trainer: Trainer, _: Any) -> None:
@@ -205,7 +207,7 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
             gan.configure_optimizers()
         data.train_dataloader()  # its mistakes, before anything is announced
         if trainer.is_global_zero:
-            _announce(cfg, data, gan, run, checkpoint)
+            _announce(cfg, data, gan, run, checkpoint, settled)
         if trainer.world_size > 1:
             os.environ[RANK_JOB] = json.dumps(
                 [OmegaConf.to_container(as_composed), str(run), str(checkpoint) if checkpoint else None]
@@ -244,6 +246,7 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
 
 def print_cli(cfg: Any) -> None:
     """Print the run.yaml of a composed config; its data are looked at, nothing is written."""
+    from gan_kit._auto import settle
     from gan_kit._converted import as_yaml, run_config
 
     build = _door.Builder(cfg)
@@ -251,6 +254,7 @@ def print_cli(cfg: Any) -> None:
     build.whole("threads", 1, optional=True)
     spec = build("data").spec
     cfg.spec = {"shape": list(spec.shape), "num_classes": spec.num_classes}
+    settle(cfg, spec)
     build.resolve()
     sys.stdout.write(as_yaml(run_config(cfg)))
 
@@ -322,7 +326,7 @@ def _keep(run: Path, as_composed: Any, resolved: Any, given: Sequence[str] | Non
         warnings.warn(f"no run.yaml for the Lightning CLI: {error}", stacklevel=2)
 
 
-def _announce(cfg: Any, data: Any, gan: Any, run: Path, checkpoint: Path | None) -> None:
+def _announce(cfg: Any, data: Any, gan: Any, run: Path, checkpoint: Path | None, settled: Sequence[str]) -> None:
     def millions(net: Any) -> str:
         return f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f}M"
 
@@ -331,6 +335,8 @@ def _announce(cfg: Any, data: Any, gan: Any, run: Path, checkpoint: Path | None)
     print(f"data   {len(data.arrays('train').x):,} x {tuple(data.spec.shape)}, {classes}, batch {cfg.data.batch_size}")
     nets = [(name, net) for name, net in gan.named_children() if any(p.requires_grad for p in net.parameters())]
     print(f"nets   {', '.join(f'{name} {millions(net)}' for name, net in nets)} parameters")
+    for line in settled:
+        print(f"auto   {line}")
     if checkpoint:
         print(f"resume {checkpoint.name}")
     sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from PIL import Image
 
 from gan_kit import _door
+from gan_kit.data.speech_commands import DIGITS
 from gan_kit.sounds import write_wav
 
-__all__ = ["PAIRED", "SMALLER", "small"]
+__all__ = ["PAIRED", "SMALLER", "small", "spoken"]
 
 PAIRED = ("pix2pix", "cyclegan")
 PICTURES = ("folder", "imagenet", "ffhq", "afhq", "fewshot")  # experiments on a folder of them
@@ -22,6 +24,11 @@ SMALLER: dict[str, list[str]] = {
     "image/afhq_stylegan2_ada": ["image_size=32", "generator.channel_max=16", "discriminator.channel_max=16"],
     "image/cifar10_stylegan2": ["generator.channel_max=16", "discriminator.channel_max=16"],
     "image/ffhq256_stylegan2": ["image_size=32", "generator.channel_max=16", "discriminator.channel_max=16"],
+    "image/cifar10_r3gan": ["generator.width=16", "discriminator.width=16"],
+    "image/ffhq64_r3gan": ["generator.widths=[16,16,16,16,8]", "discriminator.widths=[16,16,16,16,8]"],
+    "image/ffhq256_r3gan": ["image_size=32", "generator.width=16", "discriminator.width=16"],
+    "image/imagenet32_r3gan": ["generator.width=16", "discriminator.width=16"],
+    "image/imagenet64_r3gan": ["generator.widths=[16,16,16,16,16]", "discriminator.widths=[16,16,16,16,16]"],
     "image/fewshot_fastgan": ["image_size=64", "generator.width=4", "discriminator.width=4"],
     "image/imagenet128_biggan": ["generator.width=8", "discriminator.width=8"],
     "image/cifar10_vit": ["generator.width=24", "discriminator.width=24"],
@@ -60,6 +67,8 @@ def small(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> list[str
         return [*settings, f"data.root={request.getfixturevalue('cifar_root')}", "data.check=false"]
     if "fsdd" in name:
         return [*settings, f"data.root={request.getfixturevalue('fsdd_root')}"]
+    if "sc09" in name:
+        return [*settings, f"data.root={spoken(tmp_path / 'spoken')}"]
     cfg = _door.compose("train", [f"+experiment={name}", *SMALLER.get(name, [])])
     if str(cfg.data._target_).endswith("SoundFolderData"):
         return [*settings, f"data.root={_pack(tmp_path, cfg.audio.sample_rate, cfg.audio.clip_samples)}"]
@@ -75,6 +84,25 @@ def _pictures(folder: Path, paired: bool) -> Path:
             place.mkdir(parents=True, exist_ok=True)
             pixels = np.random.default_rng(i).integers(0, 255, (70, 80, 3), np.uint8)
             Image.fromarray(pixels).save(place / f"{i}.png")
+    return folder
+
+
+def spoken(folder: Path, words: Sequence[str] = DIGITS, takes: int = 4, rate: int = 16_000) -> Path:
+    """Speech Commands' layout: take t of word n is a tone of 100 (n + 1) Hz that lasts t + 1 tenths of a second.
+
+    Of each word, take 0 is val and take 1 test; the others, train.
+    """
+    soundfile = pytest.importorskip("soundfile")
+    lists: dict[int, list[str]] = {take: [] for take in range(takes)}
+    for n, word in enumerate(words):
+        (folder / word).mkdir(parents=True)
+        for take in range(takes):
+            t = np.arange(rate * (take + 1) // 10) / rate
+            name = f"{word}/{take:08x}_nohash_{n}.wav"
+            soundfile.write(folder / name, 0.5 * np.sin(2 * np.pi * 100 * (n + 1) * t), rate, subtype="PCM_16")
+            lists[take].append(name)
+    (folder / "validation_list.txt").write_text("\n".join(lists[0]) + "\n")
+    (folder / "testing_list.txt").write_text("\n".join(lists[1]) + "\n")
     return folder
 
 

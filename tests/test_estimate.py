@@ -29,6 +29,17 @@ def test_a_product_and_a_convolution_by_hand() -> None:
     assert flops_of(lambda: layer(x).sum().backward()) == 3 * 2 * 4 * 10 * 20  # forward, by weights, by inputs
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("layer, positions", [(nn.Conv2d, 4 * 4), (nn.ConvTranspose2d, 8 * 8)])
+def test_each_gradient_of_a_convolution_costs_what_it_cost(layer: Any, positions: int, groups: int) -> None:
+    conv, x = layer(4, 8, 3, stride=2, padding=1, groups=groups), torch.zeros(5, 4, 8, 8, requires_grad=True)
+    once = 2 * 5 * positions * 4 * 8 * 9 // groups
+    assert flops_of(lambda: conv(x)) == once
+    assert flops_of(lambda: conv(x).sum().backward()) == 3 * once
+    conv.requires_grad_(False)
+    assert flops_of(lambda: conv(x).sum().backward()) == 2 * once
+
+
 def conv(k: int, a: int, b: int, side: int) -> int:
     return 2 * k * k * a * b * side * side
 

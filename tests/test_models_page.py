@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from gan_kit import _door
 
@@ -48,3 +49,26 @@ def test_every_net_and_experiment_has_its_line(models: ModuleType) -> None:
             assert f"`{name}`" in page, name
     for line in models.experiments():
         assert line in page, f"{line} is not there: python benchmarks/models.py"
+
+
+def test_r3gans_presets_are_of_the_published_sizes(models: ModuleType) -> None:
+    presets = [net for net in models.NETS if net.generator == "r3gan"]
+    assert len(presets) == 5
+    for net in presets:
+        with torch.device("meta"):  # shapes alone
+            assert tuple(models.millions(part) for part in models.built(net)) == net.published, net.paper
+
+
+@pytest.mark.parametrize("name", ["cifar10_r3gan", "cifar10_sngan"])
+def test_costs_of_trainings_are_told(models: ModuleType, name: str) -> None:
+    assert models.preset(name, 10) in (ROOT / "docs" / "models.md").read_text()
+
+
+def test_a_step_of_r3gan_by_hand(models: ModuleType) -> None:
+    cost, samples = models.training("cifar10_r3gan", 10)
+    once = cost.generator  # D, the generator mirrored, costs as much
+    assert cost.d_step == pytest.approx(7 * once, rel=0.01)  # G, then D on reals and fakes and back by weights and x
+    assert cost.g_step == pytest.approx(6 * once, rel=0.01)  # D on reals, G and D, back through D by x and G by both
+    for penalty in cost.penalties.values():  # back to x, and back through that
+        assert penalty == pytest.approx(3 * once, rel=0.01)
+    assert samples == 250_000_000

@@ -17,8 +17,9 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from gan_kit.audio.spectral import mel_filterbank
+from gan_kit.audio.spectral import _at_least_single, mel_filterbank
 from gan_kit.audio.vocoder import mono_mel
 from gan_kit.nn import Recorded
 from gan_kit.types import AudioSpec, UserError
@@ -78,7 +79,7 @@ class Bands(nn.Module):
         self.register_buffer("seen", self.bands.sum(0) > 0, persistent=False)  # (F,) whether a band sees the bin
 
     def energy(self, mel: Tensor) -> Tensor:
-        return self.base ** mel.float()
+        return self.base ** _at_least_single(mel)
 
     def smooth(self, energy: Tensor, steps: int = 5) -> Tensor:
         """Each bin the mean magnitude of the bands that see it, a few steps nearer to having these bands; 1 where
@@ -167,20 +168,31 @@ class Vocos(Recorded, nn.Module):
             elif isinstance(m, ConvNeXtBlock):
                 nn.init.constant_(m.gamma, m.scale)
 
-    def forward(self, mel: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.decode(mel)[..., : self.samples(mel.shape[-1])]
+    def forward(self, mel: Tensor, y: Tensor | None = None, whole: bool = False) -> Tensor:
+        """whole: the last frame's samples too, as of `decode`"""
+        wave = self.decode(mel)
+        return wave if whole else wave[..., : self.samples(mel.shape[-1])]
 
     def samples(self, frames: int) -> int:
         """T of a whole sound of so many frames."""
         return (frames - self.center) * self.hop_length
 
     def decode(self, mel: Tensor) -> Tensor:
-        """(B, n_mels, L) -> (B, 1, L · hop_length), whether frames are centred or not."""
+        """(B, n_mels, L) -> (B, 1, L · hop_length), whether frames are centred or not.
+
+        With steps of Griffin-Lim, which make rounding a thousand times larger, it is computed in double precision where
+        nothing is trained: else chunks would not be what the whole is.
+        """
+        if self.refine + self.polish and not self.training and mel.dtype != torch.float64 and mel.device.type != "mps":
+            numbers = dict(self.named_parameters()) | dict(self.named_buffers())
+            exact = {name: v.double() for name, v in numbers.items() if v.is_floating_point()}
+            with torch.autocast(mel.device.type, enabled=False):
+                return functional_call(self, exact, (mel.double(), None, True)).to(mel.dtype)
         mel = mono_mel(mel, self.n_mels).transpose(1, 2)
         x = self.first_norm(along_frames(self.embed, mel))
         for block in self.blocks:
             x = block(x)
-        log_magnitude, phase = self.head(self.last_norm(x)).float().chunk(2, dim=-1)
+        log_magnitude, phase = _at_least_single(self.head(self.last_norm(x))).chunk(2, dim=-1)
         magnitude, energy = log_magnitude.exp().clamp(max=100), None
         if self.prior is not None:
             energy = self.prior.energy(mel)

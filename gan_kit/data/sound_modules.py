@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from gan_kit.data.drums import Drums
 from gan_kit.data.fsdd import FSDD
 from gan_kit.data.loader import BatchLoader
 from gan_kit.data.sound_folder import SoundFolder, starts
+from gan_kit.data.speech_commands import DIGITS, SpeechCommands
 from gan_kit.data.tones import Tones
 from gan_kit.types import AudioSpec, DataSpec, UserError
 
-__all__ = ["DrumsData", "FSDDData", "SoundDataModule", "SoundFolderData", "TonesData"]
+__all__ = ["DrumsData", "FSDDData", "SoundDataModule", "SoundFolderData", "SpeechCommandsData", "TonesData"]
 
 GAIN, POLARITY, SHIFT, CROP = range(4)  # columns of the draws
 
@@ -193,6 +195,29 @@ class FSDDData(SoundDataModule):
         pictures: nn.Module | None = None,
     ) -> None:
         source = FSDD(root, audio.sample_rate, audio.clip_samples, classes)
+        super().__init__(
+            source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed, val_fraction, pictures
+        )
+
+
+class SpeechCommandsData(SoundDataModule):
+    """`SpeechCommands` in batches; it has a val split as published: val_fraction changes nothing."""
+
+    def __init__(
+        self,
+        audio: AudioSpec,
+        root: str | Path | None = None,
+        words: Sequence[str] = DIGITS,
+        batch_size: int = 64,
+        labels: bool = True,
+        gain_db: float = 0.0,
+        polarity: bool = False,
+        shift_samples: int = 0,
+        seed: int = 0,
+        val_fraction: float = 0.0,
+        pictures: nn.Module | None = None,
+    ) -> None:
+        source = SpeechCommands(root, audio.sample_rate, audio.clip_samples, words)
         super().__init__(
             source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed, val_fraction, pictures
         )

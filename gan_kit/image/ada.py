@@ -8,7 +8,7 @@ gradients, pass through. What adapts p is `gan_kit.adversarial.AdaptiveP`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -147,6 +147,18 @@ def cutout(x: Tensor, dice: Dice) -> Tensor:
     return x * (away[0][:, :, None] | away[1][:, None, :] | off)[:, None].to(x)
 
 
+def filtered(x: Tensor, dice: Dice) -> Tensor:
+    """Four octaves, each louder or softer."""
+    gains, struck = band_gains(dice)
+    return only(struck, x, lambda rows: amplify(x[rows], gains[rows]))
+
+
+def noisy(x: Tensor, dice: Dice) -> Tensor:
+    """Gaussian noise, of a deviation of its own for each sample."""
+    sigma = (0.1 * dice.normal().abs() * dice.strikes()).view(-1, 1, 1, 1)
+    return x + sigma * dice.noise.randn(*x.shape[1:]).to(x)
+
+
 def only(struck: Tensor, x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     """x with the rows that are struck replaced: the others stay as they are, to the bit, and cost nothing."""
     rows = struck.nonzero()[:, 0]
@@ -162,6 +174,16 @@ def rotation(angle: Tensor) -> Tensor:
     return torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], -2)
 
 
+CHANGES = {
+    "blit": blit,
+    "geometry": geometry,
+    "colour": colour,
+    "filter": filtered,
+    "noise": noisy,
+    "cutout": cutout,
+}
+
+
 class ADA(nn.Module):
     """x: (B, C, H, W) -> the same shape; each op strikes a sample with probability p.
 
@@ -170,15 +192,23 @@ class ADA(nn.Module):
         colour: brightness, contrast, luma_flip, hue, saturation; filter (gains of four octaves); noise; cutout.
         The paper's choice for most data is blit, geometry and colour. Leave out what changes the meaning: quarter_turns
         and flip of digits, hue of flowers.
+    strengths: of a group, what p is multiplied with for its ops; 1 where none is given
     hue needs three channels and saturation two, of other pictures they leave the colours as they are. Beyond its edges
-    a picture goes on as its mirror image. Raises UserError for an unknown op.
+    a picture goes on as its mirror image. Raises UserError for an unknown op or group, and for a strength that is none.
     """
 
-    def __init__(self, policy: Sequence[str] = ("blit", "geometry", "colour")):
+    def __init__(
+        self, policy: Sequence[str] = ("blit", "geometry", "colour"), strengths: Mapping[str, float] | None = None
+    ):
         super().__init__()
         if unknown := set(policy) - set(OPS) - GROUPS.keys():
             raise UserError(f"no such augmentation {sorted(unknown)}; have {sorted({*OPS, *GROUPS})}")
         self.ops = frozenset(op for name in policy for op in GROUPS.get(name, (name,)))
+        self.strengths = dict(strengths or {})
+        if unknown := self.strengths.keys() - GROUPS.keys():
+            raise UserError(f"no such group of augmentations {sorted(unknown)}; have {', '.join(GROUPS)}")
+        if wrong := {name: value for name, value in self.strengths.items() if not 0 <= value <= 1}:
+            raise UserError(f"strengths={wrong} must lie between 0 and 1")
 
     def forward(self, x: Tensor, p: float, noise: Noise) -> Tensor:
         if p <= 0:
@@ -187,18 +217,10 @@ class ADA(nn.Module):
             return self.augmented(x if x.dtype == torch.float64 else x.float(), p, noise)
 
     def augmented(self, x: Tensor, p: float, noise: Noise) -> Tensor:
-        dice = Dice(self.ops, p, noise, x.detach())
-        for group, change in (("blit", blit), ("geometry", geometry), ("colour", colour)):
+        for group, change in CHANGES.items():
             if self.ops.intersection(GROUPS[group]):
-                x = change(x, dice)
-        if dice.has("filter"):
-            gains, struck = band_gains(dice)
-            before = x
-            x = only(struck, x, lambda rows: amplify(before[rows], gains[rows]))
-        if dice.has("noise"):
-            sigma = (0.1 * dice.normal().abs() * dice.strikes()).view(-1, 1, 1, 1)
-            x = x + sigma * noise.randn(*x.shape[1:]).to(x)
-        return cutout(x, dice) if dice.has("cutout") else x
+                x = change(x, Dice(self.ops, p * self.strengths.get(group, 1.0), noise, x.detach()))
+        return x
 
     def extra_repr(self) -> str:
         return ", ".join(op for op in OPS if op in self.ops)

@@ -23,6 +23,7 @@ from gan_kit.data import (
     SoundDataModule,
     SoundFolder,
     SoundFolderData,
+    SpeechCommandsData,
     TonesData,
 )  # fmt: skip
 from gan_kit.data.packed import Shards
@@ -247,7 +248,14 @@ def composed(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "name, kind", [("drums", DrumsData), ("tones", TonesData), ("fsdd", FSDDData), ("sound_folder", SoundFolderData)]
+    "name, kind",
+    [
+        ("drums", DrumsData),
+        ("tones", TonesData),
+        ("fsdd", FSDDData),
+        ("speech_commands", SpeechCommandsData),
+        ("sound_folder", SoundFolderData),
+    ],
 )
 def test_each_group_builds_its_class_with_the_runs_seed_and_sound(composed, name: str, kind: type) -> None:
     more = ["+data.root=/somewhere"] if name == "sound_folder" else []

@@ -46,6 +46,22 @@ def test_p_zero_is_the_identity_and_draws_nothing() -> None:
     assert draws.calls == 0
 
 
+def test_a_groups_strength_multiplies_its_p_and_no_others() -> None:
+    x = torch.rand(1, 3, 8, 8).expand(4000, -1, -1, -1).contiguous()
+    ada = ADA(["contrast", "scale"], strengths={"colour": 0.5})
+    moved = ada(x, 0.6, noise(4000)) - ADA(["scale"])(x, 0.6, noise(4000))  # scaled in the same way: drawn first
+    assert abs((moved.abs() > 1e-4).flatten(1).any(1).float().mean().item() - 0.3) < 0.04
+    same = ADA(ALL, strengths=dict.fromkeys(ALL, 1.0))(x[:8], 0.6, noise(8))
+    assert torch.equal(same, ADA(ALL)(x[:8], 0.6, noise(8)))
+    assert torch.equal(ADA(["colour"], strengths={"colour": 0.0})(x[:8], 1.0, noise(8)), x[:8])
+
+
+@pytest.mark.parametrize("strengths, said", [({"color": 0.5}, "no such group"), ({"colour": 2.0}, "between 0 and 1")])
+def test_strengths_that_are_none(strengths: dict[str, float], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        ADA(strengths=strengths)
+
+
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("p", [0.2, 0.7, 1.0])
 def test_each_op_strikes_with_its_probability(op: str, p: float) -> None:

@@ -19,8 +19,7 @@ import numpy as np
 
 from gan_kit.data.arrays import Arrays, check_split
 from gan_kit.data.prepare.sound_signal import loud_part, resampled
-from gan_kit.data.prepare.sounds import decoded
-from gan_kit.data.prepare.types import Unusable
+from gan_kit.data.sound_file import read_recording
 from gan_kit.files import cache_home
 from gan_kit.types import UserError
 
@@ -83,14 +82,8 @@ class FSDD:
 
     def _clip(self, path: Path) -> np.ndarray:
         """-> (1, T) int16"""
-        try:
-            sound = decoded(path.read_bytes(), "wav", max_seconds=60)
-        except (Unusable, OSError) as error:
-            raise UserError(f"{path} can't be used ({error}); fetch it again") from error
-        except ImportError as error:
-            raise UserError(f"recordings are read by soundfile ({error}); pip install 'gan-kit[audio]'") from error
-        x = sound.x.mean(1, keepdims=True)
-        x = resampled(x - x.mean(), sound.rate, self.sample_rate)
+        x, rate = read_recording(path)
+        x = resampled(x - x.mean(), rate, self.sample_rate)
         first, last = loud_part(x, self.sample_rate, 40.0, 0.02)
         x = x[first:last][: self.clip_samples, 0]
         peak = float(np.abs(x).max(initial=0))

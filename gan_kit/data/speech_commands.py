@@ -11,9 +11,8 @@ from tqdm import tqdm
 
 from gan_kit.data.arrays import Arrays, check_split
 from gan_kit.data.prepare.sound_signal import resampled
-from gan_kit.data.prepare.sounds import decoded
-from gan_kit.data.prepare.types import Unusable
 from gan_kit.data.published import download
+from gan_kit.data.sound_file import read_recording
 from gan_kit.files import cache_home
 from gan_kit.types import UserError
 
@@ -66,14 +65,8 @@ class SpeechCommands:
 
     def _clip(self, path: Path) -> np.ndarray:
         """-> (T',) int16, no longer than a clip"""
-        try:
-            sound = decoded(path.read_bytes(), "wav", max_seconds=60)
-        except (Unusable, OSError) as error:
-            raise UserError(f"{path} can't be used ({error}); fetch it again") from error
-        except ImportError as error:
-            raise UserError(f"recordings are read by soundfile ({error}); pip install 'gan-kit[audio]'") from error
-        x = resampled(sound.x.mean(1, keepdims=True), sound.rate, self.sample_rate)
-        x = x[: self.clip_samples, 0]
+        x, rate = read_recording(path)
+        x = resampled(x, rate, self.sample_rate)[: self.clip_samples, 0]
         return np.clip(np.rint(x * 32768), -32768, 32767).astype(np.int16)
 
     def places(self) -> Iterator[Path]:

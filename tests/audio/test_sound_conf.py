@@ -50,7 +50,7 @@ def test_the_modern_objective() -> None:
 )
 def test_vocoders_have_their_published_sizes(name: str, millions: float) -> None:
     cfg = config("data=tones", f"generator={name}", "discriminator=vocos")
-    cfg.audio.update(n_mels=80, n_fft=1024, hop_length=256)
+    cfg.audio.update(n_mels=80, n_fft=1024, win_length=1024, hop_length=256)
     with torch.device("meta"):
         assert count(built(cfg.generator)) == pytest.approx(millions, rel=1e-3)
 

@@ -205,7 +205,8 @@ def nets(name: str) -> tuple[nn.Module, nn.Module]:
     """ours, plain"""
     if name == "vocos":
         ours: Any = Vocos(80, center=False)
-        return ours, same_weights(PlainVocos(**ours.init_args), ours)
+        published = {k: v for k, v in ours.init_args.items() if k not in ("prior", "refine", "polish", "spec")}
+        return ours, same_weights(PlainVocos(**published), ours)
     ours = hifigan(name.removeprefix("hifigan "))
     return ours, same_weights(PlainHiFiGAN(**ours.init_args), ours)
 

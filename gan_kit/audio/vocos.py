@@ -131,7 +131,7 @@ class Vocos(Recorded, nn.Module):
             raise UserError(f"refine={refine}, polish={polish} steps of Griffin-Lim; give 0, as published, or a few")
         if prior and spec is None:
             raise UserError("prior=true needs spec, the AudioSpec of its mels")
-        if spec is not None and (spec.n_mels, spec.n_fft) != (n_mels, n_fft):
+        if prior and spec is not None and (spec.n_mels, spec.n_fft) != (n_mels, n_fft):
             raise UserError(
                 f"spec has {spec.n_mels} mel bands of n_fft={spec.n_fft}, the net {n_mels} of n_fft={n_fft}; "
                 f"give it the spec of its own mels"

@@ -56,6 +56,8 @@ class Block(nn.Module):
     def __init__(self, channels: int, expansion: float, group_size: int | None):
         super().__init__()
         inner = int(channels * expansion)
+        if inner < 1:
+            raise UserError(f"expansion={expansion} of {channels} channels leaves none; give 2, as published, or .5")
         if group_size is not None and inner % group_size:
             raise UserError(f"{inner} inner channels are not whole groups of {group_size}; change width or group_size")
         self.w1 = Conv2d(channels, inner, 1)

@@ -322,6 +322,8 @@ def test_a_larger_pixel_kernel_and_tanh_are_options_of_r3gan() -> None:
     x = G(torch.randn(3, G.z_dim))
     assert x.shape == (3, 1, 16, 16)
     assert x.abs().max() == 1
+    with pytest.raises(UserError, match="expansion=0 of 16 channels leaves none"):
+        R3GANGenerator(16, 1, 0, widths=[16, 16], patch=2, group_size=None, expansion=0)
     with pytest.raises(UserError, match="pixel_kernel=2"):
         R3GANGenerator(16, 1, pixel_kernel=2)
 

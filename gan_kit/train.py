@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gan_kit import _door
-from gan_kit._arguments import HYDRA, PRINT_CLI, group_names, normalised, quoted
+from gan_kit._arguments import HYDRA, PRINT_CLI, group_names, normalised
+from gan_kit._messages import announce, conclude, from_here, go_on
 from gan_kit.types import UserError
 
 RANK_JOB = "GAN_KIT_RANK_JOB"  # in the environment of the ranks that rank 0 starts: the config it composed
@@ -207,7 +205,7 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
             gan.configure_optimizers()
         data.train_dataloader()  # its mistakes, before anything is announced
         if trainer.is_global_zero:
-            _announce(cfg, data, gan, run, checkpoint, settled)
+            announce(cfg, data, gan, run, checkpoint, settled)
         if trainer.world_size > 1:
             os.environ[RANK_JOB] = json.dumps(
                 [OmegaConf.to_container(as_composed), str(run), str(checkpoint) if checkpoint else None]
@@ -219,18 +217,16 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
         if isinstance(error, SystemExit | KeyboardInterrupt):  # Lightning turns the second into the first
             if interrupt is None or interrupt.received is None:
                 raise KeyboardInterrupt from None
-            print(
-                f"stopped at once, without saving; the last checkpoint goes on with\n  {_go_on(run)}", file=sys.stderr
-            )
+            print(f"stopped at once, without saving; the last checkpoint goes on with\n  {go_on(run)}", file=sys.stderr)
             return 128 + interrupt.received
         if lost_connection(error):
             if launched:
                 raise SystemExit(1) from None  # rank 0 is gone, or says the same
             procs = getattr(trainer.strategy.launcher, "procs", []) if trainer else []
             who = how_it_ended(procs, seconds=3) or f"a process is gone or does not answer ({str(error)[:200]})"
-            raise UserError(f"{who}; what it said is above; go on from the last checkpoint: {_go_on(run)}") from error
+            raise UserError(f"{who}; what it said is above; go on from the last checkpoint: {go_on(run)}") from error
         if isinstance(error, OSError) and began:
-            raise UserError(_door.as_disk(error, f"resume={_from_here(run)}")) from error
+            raise UserError(_door.as_disk(error, f"resume={from_here(run)}")) from error
         raise
     finally:
         held.close()
@@ -240,7 +236,7 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
     received = interrupt.received if interrupt else None
     if trainer.is_global_zero:
         cost = keep_cost(run, watch.figures(), gan, data, trainer) if received is None else ""
-        _conclude(run, gan.samples_seen, cost, interrupted=received is not None)
+        conclude(run, gan.samples_seen, cost, interrupted=received is not None)
     return 128 + received if received else 0
 
 
@@ -324,77 +320,6 @@ def _keep(run: Path, as_composed: Any, resolved: Any, given: Sequence[str] | Non
         write_whole(run / "run.yaml", as_yaml(run_config(resolved)))
     except UserError as error:
         warnings.warn(f"no run.yaml for the Lightning CLI: {error}", stacklevel=2)
-
-
-def _announce(cfg: Any, data: Any, gan: Any, run: Path, checkpoint: Path | None, settled: Sequence[str]) -> None:
-    def millions(net: Any) -> str:
-        return f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f}M"
-
-    classes = f"{data.spec.num_classes} classes" if data.spec.num_classes else "no classes"
-    print(f"run    {run}")
-    print(f"data   {len(data.arrays('train').x):,} x {tuple(data.spec.shape)}, {classes}, batch {cfg.data.batch_size}")
-    nets = [(name, net) for name, net in gan.named_children() if any(p.requires_grad for p in net.parameters())]
-    print(f"nets   {', '.join(f'{name} {millions(net)}' for name, net in nets)} parameters")
-    for line in settled:
-        print(f"auto   {line}")
-    if checkpoint:
-        print(f"resume {checkpoint.name}")
-    sys.stdout.flush()
-
-
-def _conclude(run: Path, samples_seen: int, cost: str, interrupted: bool) -> None:
-    run = _from_here(run)
-    grids = sorted((run / "samples").glob("*.png"))
-    print(f"\n{'stopped' if interrupted else 'done'} after {samples_seen:,} samples")
-    if cost:
-        print(f"  cost     {cost}")
-    if grids:
-        page = run / "samples" / "index.html"  # of sounds
-        print(f"  samples  {page if page.is_file() else grids[-1]}")
-    print(f"  bundle   {run / 'bundle'}")
-    print(f"  logs     {run / 'metrics.jsonl'}")
-    print("next:")
-    if interrupted:
-        print(f"  {_go_on(run)}")
-    elif (run / "bundle" / "classifier.safetensors").is_file():
-        print(
-            f"  {_python()} -m gan_kit.evaluate run=runs/… extractor=classifier extractor.path={shlex.quote(str(run))}"
-        )
-    else:
-        print(f"  {_command('sample', 'run', run)} {'source=some.wav' if _restores(run) else 'n=64'}")
-        print(f"  {_command('evaluate', 'run', run)}")
-    if (run / "tensorboard").is_dir():
-        print(f"  {_python()} -m tensorboard.main --logdir {shlex.quote(str(run))}")
-
-
-def _restores(run: Path) -> bool:
-    """Whether the bundle takes samples to restore, as vocoders do, and draws none."""
-    config = run / "bundle" / "config.yaml"
-    return config.is_file() and "\ncondition:" in config.read_text(encoding="utf-8")
-
-
-def _from_here(run: Path) -> Path:
-    return Path(os.path.relpath(run)) if run.is_absolute() and run.is_relative_to(Path.cwd()) else run
-
-
-def _command(door: str, key: str, run: Path) -> str:
-    setting = f"{key}={run}"
-    if not re.fullmatch(r"[\w./:=-]+", setting):  # Hydra reads quotes of its own within the shell's
-        setting = shlex.quote(f"{key}={quoted(run)}")
-    return f"{_python()} -m gan_kit.{door} {setting}"
-
-
-def _python() -> str:
-    """How this interpreter is called from here: `python` in an active environment, else its path (after `make`)."""
-    found = shutil.which("python")
-    if found and Path(found).parent == Path(sys.executable).parent:
-        return "python"
-    here = Path(sys.executable)
-    return shlex.quote(str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here))
-
-
-def _go_on(run: Path) -> str:
-    return _command("train", "resume", _from_here(run))
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ MAY_IMPORT = {
     "__init__": "bundle",
 }
 SHARED = {  # by the doors
-    "_arguments", "_door", "_fit", "_converted", "_samples", "_cli_errors", "_command_line",
-    "_auto", "_explore_files", "_explore_targets", "_explore_tools", "_space", "_sweep_report", "_sweep_trial",
+    "_arguments", "_door", "_fit", "_converted", "_samples", "_cli_errors", "_command_line", "_auto", "_messages",
+    "_explore_files", "_explore_targets", "_explore_tools", "_space", "_sweep_report", "_sweep_trial",
 }  # fmt: skip
 DOORS = {"train", "sweep", "sample", "explore", "prepare", "estimate", "export", "cli", "__main__", *SHARED}
 

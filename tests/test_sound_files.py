@@ -102,15 +102,17 @@ def test_networks_see_pictures_and_scores_see_waves() -> None:
 # ---- bundles
 
 
-def test_a_bundle_of_pictures_gives_waves(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", ["linear", "mel"])
+def test_a_bundle_of_pictures_gives_waves(scale: str, tmp_path: Path) -> None:
     net = R3GANGenerator(64, 2, 3, z_dim=4, embed_dim=4, width=16, blocks=1, patch=4)
-    spec = DataSpec((2, 64, 64), 3, ("kick", "snare", "hat"), SPEC, Spectrogram(SPEC, phase="deviation"))
+    spec = DataSpec((2, 64, 64), 3, ("kick", "snare", "hat"), SPEC, Spectrogram(SPEC, phase="deviation", scale=scale))
     gan = gan_kit.load(save(tmp_path / "bundle", net, Normal(), spec))
     x = gan.sample(5, label="snare")
     assert x.shape == (5, 1, 4096)
     assert gan.sample_rate == 16_000
     assert gan.spec.audio == SPEC
-    assert (gan.spec.representation.phase, gan.spec.representation.spec) == ("deviation", SPEC)
+    shown = gan.spec.representation
+    assert (shown.phase, shown.scale, shown.spec) == ("deviation", scale, SPEC)
     z = gan.sample(5, label="snare", batch_size=2)
     torch.testing.assert_close(z, x, atol=1e-3, rtol=0)  # phases are sums of 64 steps
 

@@ -120,7 +120,7 @@ class SoundDataModule(ArrayDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         out = super().on_after_batch_transfer(batch, dataloader_idx)
-        return out if self.pictures is None else out._replace(x=self.pictures(out.x))
+        return out if self.pictures is None else out._replace(x=self.pictures.to(out.x.device)(out.x))
 
     def augmented(self, x: Tensor, draws: Tensor) -> Tensor:
         """x: (B, C, T') int16; draws: (B, 4) -> (B, C, T), float32 in [-1, 1) where gain or polarity is on"""

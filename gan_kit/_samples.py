@@ -101,7 +101,10 @@ def write_restored(trained: TrainedReconstruction, source: Path, out: Path) -> N
     shown: list[torch.Tensor] = []
     for path in tqdm(files, unit=" sounds", disable=None):
         x = torch.from_numpy(read_sound(path, audio.sample_rate))[None]  # (1, 1, T)
-        restored = trained.reconstruct(x)
+        try:
+            restored = trained.reconstruct(x)
+        except UserError as error:
+            raise UserError(f"{path}, {x.shape[-1]} samples at {audio.sample_rate} Hz: {error}") from error
         name = path.stem if source.is_file() else "_".join(path.relative_to(source).with_suffix("").parts)
         write_wav(x[0], audio.sample_rate, out / f"{name}.original.wav")
         write_wav(restored[0], audio.sample_rate, out / f"{name}.wav")

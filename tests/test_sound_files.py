@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 import wave
 from pathlib import Path
@@ -11,16 +12,20 @@ import numpy as np
 import pytest
 import torch
 from doors import run
+from lightning.pytorch.loggers import TensorBoardLogger
 
 import gan_kit
+from gan_kit.adversarial.players import describe, differing
 from gan_kit.audio import LogMel, Spectrogram, Vocos, WaveGANGenerator
 from gan_kit.bundle import save, save_reconstruction
+from gan_kit.callbacks.samples import log_sound
 from gan_kit.data import DrumsData
 from gan_kit.image import R3GANGenerator
 from gan_kit.latent import Normal
 from gan_kit.sounds import spectrogram_grid, write_page, write_wav
 from gan_kit.types import AudioSpec, DataSpec, UserError
 
+OTHER = AudioSpec(16_000, 4096, n_fft=128, hop_length=64, win_length=128, center=False, n_mels=20, eps=1e-2, fmax=3e3)
 SPEC = AudioSpec(16_000, 4096, n_fft=128, hop_length=64, win_length=128, center=False, n_mels=20, eps=1e-3)
 
 
@@ -169,6 +174,36 @@ def test_mels_that_do_not_fit_are_refused(vocoder_bundle: Path) -> None:
         vocoder(torch.zeros(1, 40, 9))
     with pytest.raises(UserError, match="NaN"):
         vocoder(torch.full((1, 20, 9), torch.nan))
+
+
+def test_a_checkpoint_of_another_spec_tells_what_differs() -> None:
+    nets = [Vocos(20, 8, 16, 1, n_fft=128, hop_length=64, prior=True, spec=spec) for spec in (SPEC, OTHER)]
+    told = differing(*map(describe, nets))
+    assert told == "spec.eps was 0.001, is 0.01, spec.fmax was None, is 3000.0"
+    assert differing(describe(nets[0]), describe(nets[0])) == ""
+
+
+def test_tensorboard_plays_what_is_drawn(tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    waves = torch.stack([tone(300), tone(900), 1.5 * tone(600)])
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    log_sound(logger, "samples", waves, ["kick", "snare", "open hat"], 16_000, step=1234)
+    logger.experiment.flush()
+    events = event_accumulator.EventAccumulator(str(tmp_path), size_guidance={"audio": 0}).Reload()
+    assert sorted(events.Tags()["audio"]) == ["samples/kick", "samples/open hat", "samples/snare"]
+    (event,) = events.Audio("samples/snare")
+    assert (event.step, event.sample_rate) == (1234, 16_000)
+    with wave.open(io.BytesIO(event.encoded_audio_string)) as file:
+        assert (file.getframerate(), file.getnframes()) == (16_000, 4096)
+        heard = np.frombuffer(file.readframes(4096), "<i2")
+    assert np.abs(heard / 32767 - waves[1, 0].numpy()).max() < 1e-3
+
+
+def test_sample_names_the_file_that_is_too_short(vocoder_bundle: Path, tmp_path: Path) -> None:
+    write_wav(tone(500, 20), 16_000, tmp_path / "sounds" / "click.wav")
+    done = run("sample", f"run={vocoder_bundle}", f"source={tmp_path / 'sounds'}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "click.wav, 20 samples at 16000 Hz: " in done.stderr
 
 
 def test_sample_restores_files_of_any_kind(vocoder_bundle: Path, tmp_path: Path) -> None:

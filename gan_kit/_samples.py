@@ -21,10 +21,17 @@ def folder_name(label: Any, seed: int, psi: float) -> str:
 
 
 def write_samples(
-    gan: TrainedGAN, out: Path, n: int, label: int | str | None, seed: int, psi: float, batch_size: int
+    gan: TrainedGAN,
+    out: Path,
+    n: int,
+    label: int | str | None,
+    seed: int,
+    psi: float,
+    batch_size: int,
+    vocoder: TrainedReconstruction | None = None,
 ) -> None:
     """n numbered PNG or WAV files into the folder `out`, and grid.png of the first 256 pictures, or 64 sounds, which
-    index.html plays; of vectors a scatter plot only."""
+    index.html plays; of vectors a scatter plot only. vocoder: of the sounds' rate; it makes their waves anew"""
     import torch
     from tqdm import tqdm
 
@@ -40,6 +47,8 @@ def write_samples(
     written = 0
     with tqdm(total=n, unit=" samples", disable=None) as bar:
         for x in gan.batches(n, label, seed, psi, batch_size):
+            if vocoder is not None:
+                x = vocoder.reconstruct(x, sample_rate=rate)
             if rate is not None:
                 for sound in x:
                     write_wav(sound, rate, out / f"{written:06d}.wav")

@@ -199,9 +199,12 @@ def test_tensorboard_plays_what_is_drawn(tmp_path: Path) -> None:
     assert np.abs(heard / 32767 - waves[1, 0].numpy()).max() < 1e-3
 
 
-def test_sample_names_the_file_that_is_too_short(vocoder_bundle: Path, tmp_path: Path) -> None:
+def test_sample_names_the_file_that_is_too_short(tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, hop_length=16)
+    net = Vocos(20, 8, 16, 1, n_fft=128, hop_length=16, center=False)
+    bundle = save_reconstruction(tmp_path / "bundle", net, LogMel(spec), DataSpec((1, 4096), audio=spec), {}, None)
     write_wav(tone(500, 20), 16_000, tmp_path / "sounds" / "click.wav")
-    done = run("sample", f"run={vocoder_bundle}", f"source={tmp_path / 'sounds'}", cwd=tmp_path)
+    done = run("sample", f"run={bundle}", f"source={tmp_path / 'sounds'}", cwd=tmp_path)
     assert done.returncode == 2
     assert "click.wav, 20 samples at 16000 Hz: " in done.stderr
 
@@ -219,6 +222,28 @@ def test_sample_restores_files_of_any_kind(vocoder_bundle: Path, tmp_path: Path)
     assert {p.name for p in (tmp_path / "out").iterdir()} == names
     with wave.open(str(tmp_path / "out" / "a.wav")) as file:
         assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (16_000, 1, 16_000)
+
+
+def test_a_vocoder_makes_the_waves_of_what_is_drawn(vocoder_bundle: Path, tmp_path: Path) -> None:
+    net = WaveGANGenerator(4096, width=2)
+    gan = save(tmp_path / "gan", net, Normal(), DataSpec((1, 4096), audio=SPEC))
+    out = tmp_path / "out"
+    done = run("sample", f"run={gan}", f"vocoder={vocoder_bundle}", "n=3", f"out={out}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = gan_kit.load(vocoder_bundle).reconstruct(gan_kit.load(gan).sample(3))
+    for i, wanted in enumerate(expected):
+        with wave.open(str(out / f"{i:06d}.wav")) as file:
+            heard = np.frombuffer(file.readframes(4096), "<i2") / 32768
+        assert np.abs(heard - wanted[0].numpy()).max() < 1e-3
+    slow = dataclasses.replace(SPEC, sample_rate=8000)
+    other = save(tmp_path / "slow", net, Normal(), DataSpec((1, 4096), audio=slow))
+    for settings, message in (
+        ([f"run={other}", f"vocoder={vocoder_bundle}"], "8000 Hz, vocoder=.* is of 16000 Hz"),
+        ([f"run={gan}", f"vocoder={gan}"], "restores no sounds"),
+    ):
+        done = run("sample", *settings, f"out={out}", cwd=tmp_path)
+        assert done.returncode == 2
+        assert re.search(message, done.stderr)
 
 
 @pytest.mark.parametrize("source, message", [(None, "give source="), ("nowhere.wav", "nowhere.wav is not there")])

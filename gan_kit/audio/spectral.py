@@ -203,8 +203,8 @@ class Spectrogram(Recorded, nn.Module):
 
     On a mel scale (GANSynth's "IF-Mel") rows are bands of equal width in mel, as many as there were bins: low notes get
     room, high ones share it. A band is a sum of complex bins, their phases told from the middle of the frame, where
-    those of one tone agree: its magnitude and its phase are those of one signal, and the way back is one matrix. (Sums
-    of powers and of unwrapped phases, GANSynth's, come back with 24 to 28 dB however many bands there are.)
+    those of one tone agree: its magnitude and its phase are those of one signal, and the way back is one matrix.
+    (Of sums of powers, with their transpose as the way back, 23 to 29 dB came back, however many bands there were.)
 
     The logarithm is of 1 + magnitude / eps, from silence (-1) to the largest that a wave in [-1, 1] can have, a
     magnitude of win_length / 2 (1): the same numbers for all data. Where the magnitude is below eps the phase stands

@@ -102,7 +102,7 @@ def sentences(folder: Path) -> dict[str, list[Path]]:
     Raises UserError for a list that can't be read, and listed recordings that are missing, whatever the split.
     """
     try:
-        lines = (folder / "metadata.csv").read_text("utf-8").splitlines()
+        lines = (folder / "metadata.csv").read_text("utf-8").split("\n")  # a sentence may hold what else ends lines
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / 'metadata.csv'} can't be read ({error}); unpack {URL} again, whole") from error
     names = sorted({name for line in lines if (name := line.partition("|")[0].strip())})

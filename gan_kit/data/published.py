@@ -63,13 +63,13 @@ def unpacked(url: str, sha256: str, folder: str, root: str | Path | None) -> str
     home = homes(root)[0]
     try:
         if found := next((place for place in places(root, [name]) if place.is_file()), None):
-            _extract(found, sha256, home / folder)
+            _extract(found, sha256, home / folder, f"{found} (remove it)")
             return ""
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download.", dir=home) as temporary:
             archive = Path(temporary) / name
             _fetch(url, archive)
-            _extract(archive, sha256, home / folder)
+            _extract(archive, sha256, home / folder, f"what came from {url}")
     except (OSError, EOFError, http.client.HTTPException, tarfile.TarError, UserError) as e:
         return told(e)  # no network, a proxy's page, a full disk, another archive
     return ""
@@ -83,17 +83,14 @@ def _fetch(url: str, to: Path) -> None:
             shutil.copyfileobj(counted, file, 1 << 20)
 
 
-def _extract(archive: Path, sha256: str, place: Path) -> None:
-    if (found := sha256_of(archive)) != sha256:
-        raise UserError(
-            f"{archive.name} is cut short or another archive: {archive.stat().st_size:,} bytes of SHA-256 "
-            f"{found[:16]}…, not {sha256[:16]}…; remove it where it lies"
-        )
+def _extract(archive: Path, sha256: str, place: Path, shown: str) -> None:
+    if sha256_of(archive) != sha256:
+        raise UserError(f"{shown} is cut short or another archive, {archive.stat().st_size:,} bytes")
     with laid_whole(place) as part, tarfile.open(archive) as tar:
         tar.extractall(part, filter="data")
         inner = part / place.name
         if not inner.is_dir():
-            raise UserError(f"{archive.name} holds no folder {place.name}")
+            raise UserError(f"{shown} holds no folder {place.name}")
         for entry in inner.iterdir():
             entry.rename(part / entry.name)
         inner.rmdir()

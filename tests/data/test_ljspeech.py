@@ -35,7 +35,7 @@ def tree(tmp_path: Path) -> Path:
     names = [f"LJ001-{n + 1:04d}" for n in range(30)]
     for n, name in enumerate(names):
         soundfile.write(folder / "wavs" / f"{name}.wav", said(n), RATE, subtype="PCM_16")
-    lines = [f'{name}|One "quoted|One quoted\n' for name in reversed(names)]
+    lines = [f'{name}|One "quoted,\u2028\x85and more|One quoted\n' for name in reversed(names)]
     (folder / "metadata.csv").write_text("".join(lines))
     return folder
 
@@ -238,9 +238,12 @@ def test_another_archive_is_not_opened(tree: Path, served, tmp_path: Path, monke
     data = archived(tree)
     (folder / "LJSpeech-1.1.tar.bz2").write_bytes(data[:-1000])
     publish(monkeypatch, f"{address}/LJSpeech-1.1.tar.bz2", data)
-    with pytest.raises(UserError, match=r"not on this machine \(.*cut short or another archive.*data\.root"):
+    with pytest.raises(UserError, match=r"not on this machine \(.*http.*cut short or another archive.*data\.root"):
         LJSpeech(tmp_path / "root").load("test")
     assert list((tmp_path / "root").iterdir()) == []
+    (tmp_path / "root" / "LJSpeech-1.1.tar.bz2").write_bytes(data[:-1000])
+    with pytest.raises(UserError, match=r"root/LJSpeech-1\.1\.tar\.bz2 \(remove it\) is cut short"):
+        LJSpeech(tmp_path / "root").load("test")
 
 
 def test_nothing_is_written_outside_the_folder(tree: Path, served, tmp_path: Path, monkeypatch) -> None:

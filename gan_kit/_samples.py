@@ -21,10 +21,17 @@ def folder_name(label: Any, seed: int, psi: float) -> str:
 
 
 def write_samples(
-    gan: TrainedGAN, out: Path, n: int, label: int | str | None, seed: int, psi: float, batch_size: int
+    gan: TrainedGAN,
+    out: Path,
+    n: int,
+    label: int | str | None,
+    seed: int,
+    psi: float,
+    batch_size: int,
+    vocoder: TrainedReconstruction | None = None,
 ) -> None:
     """n numbered PNG or WAV files into the folder `out`, and grid.png of the first 256 pictures, or 64 sounds, which
-    index.html plays; of vectors a scatter plot only."""
+    index.html plays; of vectors a scatter plot only. vocoder: of the sounds' rate; it makes their waves anew"""
     import torch
     from tqdm import tqdm
 
@@ -40,6 +47,8 @@ def write_samples(
     written = 0
     with tqdm(total=n, unit=" samples", disable=None) as bar:
         for x in gan.batches(n, label, seed, psi, batch_size):
+            if vocoder is not None:
+                x = vocoder.reconstruct(x, sample_rate=rate)
             if rate is not None:
                 for sound in x:
                     write_wav(sound, rate, out / f"{written:06d}.wav")
@@ -101,7 +110,10 @@ def write_restored(trained: TrainedReconstruction, source: Path, out: Path) -> N
     shown: list[torch.Tensor] = []
     for path in tqdm(files, unit=" sounds", disable=None):
         x = torch.from_numpy(read_sound(path, audio.sample_rate))[None]  # (1, 1, T)
-        restored = trained.reconstruct(x)
+        try:
+            restored = trained.reconstruct(x)
+        except UserError as error:
+            raise UserError(f"{path}, {x.shape[-1]} samples at {audio.sample_rate} Hz: {error}") from error
         name = path.stem if source.is_file() else "_".join(path.relative_to(source).with_suffix("").parts)
         write_wav(x[0], audio.sample_rate, out / f"{name}.original.wav")
         write_wav(restored[0], audio.sample_rate, out / f"{name}.wav")

@@ -176,7 +176,7 @@ def load(path: Path | str, allow: Sequence[str] = ()) -> Any:
     Raises UserError where there is no bundle, it is damaged, or it names a class from anywhere else.
     """
     path = Path(path)
-    is_bundle = (path / WEIGHTS).is_file() or ((_before(path) / CONFIG).is_file() and not path.exists())
+    is_bundle = _is_bundle(path) or ((_before(path) / CONFIG).is_file() and not path.exists())
     folder = path if is_bundle else newest_run(path) / "bundle"
     if not (folder / CONFIG).is_file():
         before = _before(folder)
@@ -200,6 +200,12 @@ def load(path: Path | str, allow: Sequence[str] = ()) -> Any:
         return _build(config, folder, allow)
     except (KeyError, TypeError, AttributeError) as error:  # a key that is missing, an argument that is not taken
         raise UserError(f"{folder / CONFIG} does not describe a generator: {error!r}") from error
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether it was one: of a copy that lost its weights this is to be said, not that there is no run."""
+    config = folder / CONFIG
+    return (folder / WEIGHTS).is_file() or (config.is_file() and b"weights_sha256" in config.read_bytes())
 
 
 def _before(folder: Path) -> Path:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cache_home", "sha256_of", "write_whole", "written_whole"]
+__all__ = ["cache_home", "laid_whole", "sha256_of", "write_whole", "written_whole"]
 
 
 def cache_home() -> Path:
@@ -41,3 +43,23 @@ def write_whole(path: Path, text: str) -> None:
     """A reader sees the old text or the new one."""
     with written_whole(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def laid_whole(place: Path) -> Iterator[Path]:
+    """A new folder beside `place` to fill, which becomes `place` when the block ends well, and is gone otherwise.
+
+    Where another process was first, its folder stays: for content that is the same each time.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:
+        yield part
+        part.chmod(0o755)
+        try:
+            part.rename(place)
+        except OSError:
+            if not (place.is_dir() and any(place.iterdir())):
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -22,6 +22,7 @@ Draw samples from a trained generator: PNG files and a grid; of sounds WAV files
   psi=1.0         truncation: below 1 less varied, more typical
   batch_size=64   device=cpu
   out=null        where to: a folder (default: generated/... in the run's folder)
+  vocoder=null    of sounds: a vocoder of the same rate that makes their waves anew, by way of its mel spectrograms
 
 A vocoder restores sounds instead:
 
@@ -47,6 +48,8 @@ def sample(cfg: Any) -> Path:
     for key, least in (("n", 1), ("seed", 0), ("batch_size", 1)):
         settings.whole(key, least)
     settings.truncation("psi")
+    if cfg.source is not None and cfg.vocoder is not None:
+        raise UserError("give source= to restore sounds by run=, or vocoder= to make waves of what it draws, not both")
     if cfg.label is not None and (not isinstance(cfg.label, int | str) or isinstance(cfg.label, bool)):
         raise UserError(f"label={cfg.label} is neither a class index nor a name; leave it out for all classes")
     where = Path(str(cfg.run))
@@ -64,13 +67,19 @@ def sample(cfg: Any) -> Path:
         out = Path(str(cfg.out)) if cfg.out else home / "restored" / source.stem
         write_restored(gan, source, out)
         return out
+    vocoder = None if cfg.vocoder is None else load(Path(str(cfg.vocoder))).to(gan.device)
+    if vocoder is not None and (not isinstance(vocoder, TrainedReconstruction) or vocoder.sample_rate is None):
+        raise UserError(f"vocoder={cfg.vocoder} restores no sounds; name a run of a vocoder")
+    if vocoder is not None and gan.sample_rate != vocoder.sample_rate:
+        made = f"sounds at {gan.sample_rate} Hz" if gan.sample_rate else "no sounds"
+        raise UserError(f"{where} makes {made}, vocoder={cfg.vocoder} is of {vocoder.sample_rate} Hz; they must agree")
     if cfg.out:
         out = Path(str(cfg.out))
     else:
-        out = home / "generated" / folder_name(cfg.label, cfg.seed, cfg.psi)
+        out = home / "generated" / (folder_name(cfg.label, cfg.seed, cfg.psi) + ("_vocoder" if vocoder else ""))
         for old in (*out.glob("[0-9]*.png"), *out.glob("[0-9]*.wav")):  # of an earlier call, perhaps of a generator
             old.unlink()  # that has trained on since
-    write_samples(gan, out, cfg.n, cfg.label, cfg.seed, cfg.psi, cfg.batch_size)
+    write_samples(gan, out, cfg.n, cfg.label, cfg.seed, cfg.psi, cfg.batch_size, vocoder)
     return out
 
 

@@ -7,12 +7,15 @@ import os
 # before torch is imported, and inherited by every subprocess: xdist's workers share the cores
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import functools
+import http.server
 import importlib
 import pickle
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -82,6 +85,24 @@ def torchaudio() -> ModuleType:
         return importlib.import_module("torchaudio")
     except (ImportError, RuntimeError, OSError) as error:
         pytest.skip(f"torchaudio can't be imported here: {error}")
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """An empty folder, and the address at which a server of our own shows what is put there; no $GAN_KIT_DATA."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.delenv("GAN_KIT_DATA", raising=False)
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture

@@ -212,7 +212,7 @@ def test_missing_files_are_named(saved: Path) -> None:
         load(saved)
     (saved / "config.yaml").write_text(config)
     os.remove(saved / "generator.safetensors")
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"generator\.safetensors is missing; copy the whole bundle"):
         load(saved)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 import wave
 from pathlib import Path
@@ -11,16 +12,20 @@ import numpy as np
 import pytest
 import torch
 from doors import run
+from lightning.pytorch.loggers import TensorBoardLogger
 
 import gan_kit
+from gan_kit.adversarial.players import describe, differing
 from gan_kit.audio import LogMel, Spectrogram, Vocos, WaveGANGenerator
 from gan_kit.bundle import save, save_reconstruction
+from gan_kit.callbacks.samples import log_sound
 from gan_kit.data import DrumsData
 from gan_kit.image import R3GANGenerator
 from gan_kit.latent import Normal
 from gan_kit.sounds import spectrogram_grid, write_page, write_wav
 from gan_kit.types import AudioSpec, DataSpec, UserError
 
+OTHER = AudioSpec(16_000, 4096, n_fft=128, hop_length=64, win_length=128, center=False, n_mels=20, eps=1e-2, fmax=3e3)
 SPEC = AudioSpec(16_000, 4096, n_fft=128, hop_length=64, win_length=128, center=False, n_mels=20, eps=1e-3)
 
 
@@ -102,15 +107,17 @@ def test_networks_see_pictures_and_scores_see_waves() -> None:
 # ---- bundles
 
 
-def test_a_bundle_of_pictures_gives_waves(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", ["linear", "mel"])
+def test_a_bundle_of_pictures_gives_waves(scale: str, tmp_path: Path) -> None:
     net = R3GANGenerator(64, 2, 3, z_dim=4, embed_dim=4, width=16, blocks=1, patch=4)
-    spec = DataSpec((2, 64, 64), 3, ("kick", "snare", "hat"), SPEC, Spectrogram(SPEC, phase="deviation"))
+    spec = DataSpec((2, 64, 64), 3, ("kick", "snare", "hat"), SPEC, Spectrogram(SPEC, phase="deviation", scale=scale))
     gan = gan_kit.load(save(tmp_path / "bundle", net, Normal(), spec))
     x = gan.sample(5, label="snare")
     assert x.shape == (5, 1, 4096)
     assert gan.sample_rate == 16_000
     assert gan.spec.audio == SPEC
-    assert (gan.spec.representation.phase, gan.spec.representation.spec) == ("deviation", SPEC)
+    shown = gan.spec.representation
+    assert (shown.phase, shown.scale, shown.spec) == ("deviation", scale, SPEC)
     z = gan.sample(5, label="snare", batch_size=2)
     torch.testing.assert_close(z, x, atol=1e-3, rtol=0)  # phases are sums of 64 steps
 
@@ -169,6 +176,39 @@ def test_mels_that_do_not_fit_are_refused(vocoder_bundle: Path) -> None:
         vocoder(torch.full((1, 20, 9), torch.nan))
 
 
+def test_a_checkpoint_of_another_spec_tells_what_differs() -> None:
+    nets = [Vocos(20, 8, 16, 1, n_fft=128, hop_length=64, prior=True, spec=spec) for spec in (SPEC, OTHER)]
+    told = differing(*map(describe, nets))
+    assert told == "spec.eps was 0.001, is 0.01, spec.fmax was None, is 3000.0"
+    assert differing(describe(nets[0]), describe(nets[0])) == ""
+
+
+def test_tensorboard_plays_what_is_drawn(tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    waves = torch.stack([tone(300), tone(900), 1.5 * tone(600)])
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    log_sound(logger, "samples", waves, ["kick", "snare", "open hat"], 16_000, step=1234)
+    logger.experiment.flush()
+    events = event_accumulator.EventAccumulator(str(tmp_path), size_guidance={"audio": 0}).Reload()
+    assert sorted(events.Tags()["audio"]) == ["samples/kick", "samples/open hat", "samples/snare"]
+    (event,) = events.Audio("samples/snare")
+    assert (event.step, event.sample_rate) == (1234, 16_000)
+    with wave.open(io.BytesIO(event.encoded_audio_string)) as file:
+        assert (file.getframerate(), file.getnframes()) == (16_000, 4096)
+        heard = np.frombuffer(file.readframes(4096), "<i2")
+    assert np.abs(heard / 32767 - waves[1, 0].numpy()).max() < 1e-3
+
+
+def test_sample_names_the_file_that_is_too_short(tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, hop_length=16)
+    net = Vocos(20, 8, 16, 1, n_fft=128, hop_length=16, center=False)
+    bundle = save_reconstruction(tmp_path / "bundle", net, LogMel(spec), DataSpec((1, 4096), audio=spec), {}, None)
+    write_wav(tone(500, 20), 16_000, tmp_path / "sounds" / "click.wav")
+    done = run("sample", f"run={bundle}", f"source={tmp_path / 'sounds'}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "click.wav, 20 samples at 16000 Hz: " in done.stderr
+
+
 def test_sample_restores_files_of_any_kind(vocoder_bundle: Path, tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
     folder = tmp_path / "sounds"
@@ -182,6 +222,28 @@ def test_sample_restores_files_of_any_kind(vocoder_bundle: Path, tmp_path: Path)
     assert {p.name for p in (tmp_path / "out").iterdir()} == names
     with wave.open(str(tmp_path / "out" / "a.wav")) as file:
         assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (16_000, 1, 16_000)
+
+
+def test_a_vocoder_makes_the_waves_of_what_is_drawn(vocoder_bundle: Path, tmp_path: Path) -> None:
+    net = WaveGANGenerator(4096, width=2)
+    gan = save(tmp_path / "gan", net, Normal(), DataSpec((1, 4096), audio=SPEC))
+    out = tmp_path / "out"
+    done = run("sample", f"run={gan}", f"vocoder={vocoder_bundle}", "n=3", f"out={out}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = gan_kit.load(vocoder_bundle).reconstruct(gan_kit.load(gan).sample(3))
+    for i, wanted in enumerate(expected):
+        with wave.open(str(out / f"{i:06d}.wav")) as file:
+            heard = np.frombuffer(file.readframes(4096), "<i2") / 32768
+        assert np.abs(heard - wanted[0].numpy()).max() < 1e-3
+    slow = dataclasses.replace(SPEC, sample_rate=8000)
+    other = save(tmp_path / "slow", net, Normal(), DataSpec((1, 4096), audio=slow))
+    for settings, message in (
+        ([f"run={other}", f"vocoder={vocoder_bundle}"], "8000 Hz, vocoder=.* is of 16000 Hz"),
+        ([f"run={gan}", f"vocoder={gan}"], "restores no sounds"),
+    ):
+        done = run("sample", *settings, f"out={out}", cwd=tmp_path)
+        assert done.returncode == 2
+        assert re.search(message, done.stderr)
 
 
 @pytest.mark.parametrize("source, message", [(None, "give source="), ("nowhere.wav", "nowhere.wav is not there")])

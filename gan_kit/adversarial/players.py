@@ -291,7 +291,15 @@ def describe(thing: Any) -> dict[str, Any]:
 
 def differing(saved: dict[str, Any], here: dict[str, Any]) -> str:
     """The differences of two descriptions in words, or "" """
-    a, b = ({"target": d["target"], **d["args"]} for d in (saved, here))
+    a, b = (_flat({"target": d["target"], **d["args"]}) for d in (saved, here))
     return ", ".join(
         f"{k} was {a.get(k)!r}, is {b.get(k)!r}" for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)
     )
+
+
+def _flat(args: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """{"spec": {"fmax": 8000.0}} -> {"spec.fmax": 8000.0}: of two specs only what differs is told"""
+    out: dict[str, Any] = {}
+    for name, value in args.items():
+        out |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) and value else {before + name: value}
+    return out

@@ -163,9 +163,11 @@ class Reconstruction(Players):
                 shown = real if self.condition is None else self.condition(real)
             made = self.generator(shown, y)
             if abs(real.shape[-1] - made.shape[-1]) > made.shape[-1] / shown.shape[-1]:
+                times = made.shape[-1] / real.shape[-1]
                 raise UserError(
                     f"the generator makes {made.shape[-1]} of {real.shape[-1]}: it does not stretch {shown.shape[-1]} "
-                    f"as its condition has shrunk them; their hop lengths must agree"
+                    f"as its condition has shrunk them; set audio.hop_length to {times:.3g} times what it is, or take "
+                    "a generator of this hop length"
                 )
         length = min(real.shape[-1], made.shape[-1])
         x, x_hat = real[..., :length], made[..., :length]

@@ -7,12 +7,12 @@ bfloat16 come out as float32; float64 stays.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_kit.audio.mel import mel_filterbank, mel_picture
 from gan_kit.nn import Recorded
 from gan_kit.types import AudioSpec, UserError
 
@@ -102,57 +102,6 @@ def _at_least_single(x: Tensor) -> Tensor:
 
 
 # mel
-
-
-@lru_cache(32)
-def _filterbank(
-    sample_rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float, scale: str, norm: str
-) -> tuple[tuple[float, ...], ...]:
-    to_mel, to_hz = (_slaney_mel, _slaney_hz) if scale == "slaney" else (_htk_mel, _htk_hz)
-    low, high = to_mel(fmin), to_mel(fmax)
-    edges = [to_hz(low + (high - low) * i / (n_mels + 1)) for i in range(n_mels + 2)]
-    bins = [k * sample_rate / n_fft for k in range(n_fft // 2 + 1)]
-    bands = []
-    for left, middle, right in zip(edges, edges[1:], edges[2:], strict=False):
-        height = 2 / (right - left) if norm == "slaney" else 1.0
-        bands.append(
-            tuple(height * max(0.0, min((f - left) / (middle - left), (right - f) / (right - middle))) for f in bins)
-        )
-    return tuple(bands)
-
-
-def _htk_mel(hz: float) -> float:
-    return 2595 * math.log10(1 + hz / 700)
-
-
-def _htk_hz(mel: float) -> float:
-    return 700 * (10 ** (mel / 2595) - 1)
-
-
-# Slaney's Auditory Toolbox (1998): 200/3 Hz a mel below 1 kHz, above it 27 mels for a factor of 6.4
-
-
-def _slaney_mel(hz: float) -> float:
-    return hz * 3 / 200 if hz < 1000 else 15 + 27 * math.log(hz / 1000) / math.log(6.4)
-
-
-def _slaney_hz(mel: float) -> float:
-    return mel * 200 / 3 if mel < 15 else 1000 * 6.4 ** ((mel - 15) / 27)
-
-
-def mel_filterbank(spec: AudioSpec) -> Tensor:
-    """(M, F) float32 triangles over the bins. Raises UserError where a band falls between two bins."""
-    fmax = spec.sample_rate / 2 if spec.fmax is None else spec.fmax
-    bands = torch.tensor(
-        _filterbank(spec.sample_rate, spec.n_fft, spec.n_mels, spec.fmin, fmax, spec.mel_scale, spec.mel_norm),
-        dtype=torch.float64,
-    )
-    if empty := int((bands.sum(1) == 0).sum()):
-        raise UserError(
-            f"{empty} of audio.n_mels={spec.n_mels} bands are narrower than a bin ({spec.sample_rate / spec.n_fft:.4g} "
-            "Hz); set a smaller audio.n_mels or a larger audio.n_fft"
-        )
-    return bands.float()
 
 
 class LogMel(Recorded, nn.Module):
@@ -252,6 +201,11 @@ class Spectrogram(Recorded, nn.Module):
     wave (B, 1, T) <-> (B, 2, n_fft / 2, L), or (B, 1, ...) without phase. The sides are powers of two when n_fft is and
     the clip makes so many frames: with center=False clip_samples / hop_length.
 
+    On a mel scale (GANSynth's "IF-Mel") rows are bands of equal width in mel, as many as there were bins: low notes get
+    room, high ones share it. A band is a sum of complex bins, their phases told from the middle of the frame, where
+    those of one tone agree: its magnitude and its phase are those of one signal, and the way back is one matrix.
+    (Of sums of powers, with their transpose as the way back, 23 to 29 dB came back, however many bands there were.)
+
     The logarithm is of 1 + magnitude / eps, from silence (-1) to the largest that a wave in [-1, 1] can have, a
     magnitude of win_length / 2 (1): the same numbers for all data. Where the magnitude is below eps the phase stands
     still: silence looks the same everywhere, where its noise would be a picture's larger part.
@@ -259,7 +213,9 @@ class Spectrogram(Recorded, nn.Module):
     phase: "frequency", instantaneous frequency (GANSynth, Engel et al. 2019); "deviation", the same less the middle of
         each bin, so that noise looks alike in all bins; "griffin_lim", none, guessed on the way back (SpecGAN, Donahue
         et al. 2019)
-    drop: the bin left out, which comes back silent: "nyquist" (SpecGAN) or "dc" (GANSynth)
+    drop: the bin left out, which comes back silent: "nyquist" (SpecGAN) or "dc" (GANSynth). Mel bands leave out none
+    scale: "linear" or "mel", that of spec.mel_scale
+    bands: how many rows on the mel scale; n_fft / 2 unless given
 
     Raises UserError for waves that aren't mono, of another length than whole clips, or not finite.
     """
@@ -271,35 +227,45 @@ class Spectrogram(Recorded, nn.Module):
         drop: str = "nyquist",
         iterations: int = 32,
         momentum: float = 0.99,
+        scale: str = "linear",
+        bands: int | None = None,
     ) -> None:
         super().__init__()
         for name, value, have in (
             ("phase", phase, ("frequency", "deviation", "griffin_lim")),
             ("drop", drop, ("nyquist", "dc")),
+            ("scale", scale, ("linear", "mel")),
         ):
             if value not in have:
                 raise UserError(f"no {name}={value!r}; have {', '.join(have)}")
         if spec.eps >= spec.win_length / 2:
             raise UserError(f"audio.eps={spec.eps} is no small magnitude; set audio.eps=1e-4, say")
-        self.spec, self.phase, self.drop = spec, phase, drop
+        if bands is not None and (scale == "linear" or not 8 <= bands <= 8 * spec.n_fft):
+            raise UserError(f"bands={bands} with scale={scale!r}; set scale=mel and bands from 8 to {8 * spec.n_fft}")
+        self.spec, self.phase, self.drop, self.scale = spec, phase, drop, scale
+        self.rows = bands or spec.n_fft // 2
+        if scale == "mel":
+            self.to_bands: Tensor
+            self.to_bins: Tensor
+            for name, matrix in zip(("to_bands", "to_bins"), mel_picture(spec, self.rows), strict=False):
+                self.register_buffer(name, matrix.float(), persistent=False)
         self.iterations, self.momentum = iterations, momentum
         self.loudest = math.log1p(spec.win_length / 2 / spec.eps)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(2 or 1, n_fft / 2, L) of one clip"""
-        return (1 if self.phase == "griffin_lim" else 2, self.spec.n_fft // 2, self.spec.frames())
+        """(2 or 1, rows, L) of one clip"""
+        return (1 if self.phase == "griffin_lim" else 2, self.rows, self.spec.frames())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, T) in [-1, 1] -> (B, 2, F', L), T being clip_samples"""
+        """(B, 1, T) in [-1, 1] -> (B, 2, rows, L), T being clip_samples"""
         check_sound(x, self.spec)
         if x.shape[-1] != self.spec.clip_samples:
             raise UserError(
                 f"sounds of {x.shape[-1]} samples, but audio.clip_samples={self.spec.clip_samples}; cut or pad them, "
                 f"or set audio.clip_samples={x.shape[-1]}"
             )
-        spectrum = stft(x[:, 0], self.spec)
-        spectrum = spectrum[:, 1:] if self.drop == "dc" else spectrum[:, :-1]
+        spectrum = self._rows(stft(x[:, 0], self.spec))
         magnitude = spectrum.abs()
         pictures = [(magnitude / self.spec.eps).log1p() * (2 / self.loudest) - 1]
         if self.phase != "griffin_lim":
@@ -308,29 +274,60 @@ class Spectrogram(Recorded, nn.Module):
         return torch.stack(pictures, 1)
 
     def inverse(self, picture: Tensor) -> Tensor:
-        """(B, 2, F', L) -> (B, 1, T)"""
+        """(B, 2, rows, L) -> (B, 1, T)"""
         if picture.ndim != 4 or tuple(picture.shape[1:]) != self.shape:
             raise UserError(f"pictures of {tuple(picture.shape[1:])}, but these sounds are {self.shape}")
         picture = _at_least_single(picture)
         log = (picture[:, 0] + 1) * (self.loudest / 2)
         magnitude = self.spec.eps * log.clamp(0, self.loudest).expm1()
-        rim = (0, 0, 1, 0) if self.drop == "dc" else (0, 0, 0, 1)
         samples = self.spec.clip_samples
         if self.phase == "griffin_lim":
-            wave = griffin_lim(F.pad(magnitude, rim), self.spec, samples, self.iterations, self.momentum)
+            bins = self._bins(magnitude).clamp_min(0)
+            wave = griffin_lim(bins, self.spec, samples, self.iterations, self.momentum)
         else:
-            angle = F.pad(frequency_to_phase(picture[:, 1]) + self._carrier(magnitude), rim)
-            wave = istft(torch.polar(F.pad(magnitude, rim), angle), self.spec, samples)
+            angle = frequency_to_phase(picture[:, 1]) + self._carrier(magnitude)
+            wave = istft(self._bins(torch.polar(magnitude, angle)), self.spec, samples)
         return wave[:, None]
 
+    def _rows(self, spectrum: Tensor) -> Tensor:
+        """(B, F, L) complex -> (B, rows, L)"""
+        if self.scale == "linear":
+            return spectrum[:, 1:] if self.drop == "dc" else spectrum[:, :-1]
+        return _times(self.to_bands, spectrum * _turned(spectrum))
+
+    def _bins(self, rows: Tensor) -> Tensor:
+        """(B, rows, L), complex or magnitudes -> (B, F, L)"""
+        if self.scale == "linear":
+            return F.pad(rows, (0, 0, 1, 0) if self.drop == "dc" else (0, 0, 0, 1))
+        bins = _times(self.to_bins, rows)
+        return bins * _turned(bins) if bins.is_complex() else bins
+
     def _carrier(self, like: Tensor) -> Tensor | float:
-        """(F', L) radians: the phase of a tone in the middle of each bin, where phases are told against it"""
+        """(rows, L) radians: the phase of a tone in the middle of each row, where phases are told against it"""
         if self.phase == "frequency":
             return 0.0
-        bins = torch.arange(self.spec.n_fft // 2, device=like.device)[:, None] + (self.drop == "dc")
         frames = torch.arange(like.shape[-1], device=like.device)
+        if self.scale == "mel":
+            turns = (
+                mel_picture(self.spec, self.rows)[2][:, None] * frames.cpu() * self.spec.hop_length / self.spec.n_fft
+            )
+            return ((turns - turns.round()) * (2 * math.pi)).to(like.device, like.abs().dtype)
+        bins = torch.arange(self.rows, device=like.device)[:, None] + (self.drop == "dc")
         turned = bins * frames * self.spec.hop_length % self.spec.n_fft  # whole turns are left out while they are whole
         return turned * (2 * math.pi / self.spec.n_fft)
+
+
+def _turned(spectrum: Tensor) -> Tensor:
+    """(F, 1) of 1 and -1, which take phases to be told from the middle of a frame instead of its beginning"""
+    return 1 - 2 * (torch.arange(spectrum.shape[-2], device=spectrum.device) % 2)[:, None]
+
+
+def _times(matrix: Tensor, x: Tensor) -> Tensor:
+    """matrix @ x, of which x may be complex, in no less than single precision"""
+    with torch.autocast(x.device.type, enabled=False):
+        if not x.is_complex():
+            return matrix.to(x) @ x
+        return torch.complex(matrix.to(x.real) @ x.real, matrix.to(x.real) @ x.imag)
 
 
 def _held(phase: Tensor, heard: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 import tarfile
 import zlib
@@ -15,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from gan_kit.data.arrays import Arrays, check_split
-from gan_kit.data.published import download
+from gan_kit.data.published import download, places
 from gan_kit.data.transforms import Transform
-from gan_kit.files import cache_home
 from gan_kit.types import UserError
 
 __all__ = ["CIFAR10"]
@@ -63,11 +61,9 @@ class CIFAR10:
 
     def places(self) -> Iterator[Path]:
         """Where the folder or the archive is looked for, in order."""
-        for home in (self.root, os.environ.get("GAN_KIT_DATA"), cache_home() / "data"):
-            if home:
-                for sub in SUBFOLDERS:
-                    for name in (FOLDER, "", ARCHIVE):
-                        yield Path(home).expanduser() / sub / name
+        for place in places(self.root, SUBFOLDERS):
+            for name in (FOLDER, "", ARCHIVE):
+                yield place / name
 
     def _place(self, split: str) -> Path:
         if found := self._find(split):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from gan_kit.data.arrays import Arrays, check_split
-from gan_kit.data.published import download
+from gan_kit.data.published import download, homes
 from gan_kit.data.transforms import Transform
-from gan_kit.files import cache_home
 from gan_kit.types import UserError
 
 __all__ = ["FashionMNIST"]
@@ -59,13 +57,13 @@ class FashionMNIST:
 
     def places(self) -> Iterator[Path]:
         """Where the files are looked for, in order."""
-        for home in (self.root, os.environ.get("GAN_KIT_DATA")):
-            if home:
-                for sub in SUBFOLDERS:
-                    yield Path(home).expanduser() / sub
+        *given, cache = homes(self.root)
+        for home in given:
+            for sub in SUBFOLDERS:
+                yield home / sub
         yield DEBIAN
         for sub in SUBFOLDERS:
-            yield cache_home() / "data" / sub
+            yield cache / sub
 
     def _files(self, split: str) -> tuple[Path, Path]:
         if found := self._find(split):

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
 import re
-import shutil
-import tempfile
 import urllib.request
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from gan_kit.data.arrays import Arrays, check_split
 from gan_kit.data.prepare.sound_signal import loud_part, resampled
+from gan_kit.data.published import homes, places, told
 from gan_kit.data.sound_file import read_recording
-from gan_kit.files import cache_home
+from gan_kit.files import laid_whole
 from gan_kit.types import UserError
 
 __all__ = ["FSDD"]
@@ -91,30 +88,22 @@ class FSDD:
         out[0, : len(x)] = np.rint(x * (32767 * 10 ** (-1 / 20) / max(peak, 1e-9)))
         return out
 
-    def places(self) -> Iterator[Path]:
-        """Where the recordings are looked for, in order."""
-        for home in (self.root, os.environ.get("GAN_KIT_DATA"), cache_home() / "data"):
-            if home:
-                for sub in SUBFOLDERS:
-                    yield Path(home).expanduser() / sub
-
     def _folder(self) -> Path:
         if found := self._find():
             return found
-        home = self.root or os.environ.get("GAN_KIT_DATA") or cache_home() / "data"
-        folder = Path(home).expanduser() / "fsdd"
+        folder = homes(self.root)[0] / "fsdd"
         try:
             download(folder)
         except (OSError, zipfile.BadZipFile, UserError) as error:  # no network, a full disk, a proxy's page
             raise UserError(
-                f"the spoken digits are not on this machine and could not be downloaded ({_line(error)}); set "
+                f"the spoken digits are not on this machine and could not be downloaded ({told(error)}); set "
                 "data.root (or GAN_KIT_DATA) to a folder with the recordings of "
                 "https://github.com/Jakobovski/free-spoken-digit-dataset, or run once where the network can be reached"
             ) from error
         return folder / "recordings"
 
     def _find(self) -> Path | None:
-        for place in self.places():
+        for place in places(self.root, SUBFOLDERS):
             if place.is_dir() and any(NAME.fullmatch(p.name) for p in place.glob("*.wav")):
                 return place
         return None
@@ -159,24 +148,6 @@ def download(folder: Path, url: str | None = None) -> None:
             files[member.filename.rpartition("/")[2]] = archive.read(member)
     if digest(files.items()) != SHA256:
         raise UserError(f"what came from {url or URL} is not version 1.0.10 as published")
-    folder.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".recordings.", dir=folder))
-    try:
+    with laid_whole(folder / "recordings") as part:
         for name, data in files.items():
             (part / name).write_bytes(data)
-        part.chmod(0o755)
-        with contextlib.suppress(FileExistsError):  # another process was first, with the same recordings
-            _renamed(part, folder / "recordings")
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _renamed(part: Path, place: Path) -> None:
-    try:
-        part.rename(place)
-    except OSError as error:
-        raise (FileExistsError(place) if place.is_dir() and any(place.iterdir()) else error) from None
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -14,13 +14,22 @@ from gan_kit.data.arrays import Arrays, Source
 from gan_kit.data.datamodule import ArrayDataModule
 from gan_kit.data.drums import Drums
 from gan_kit.data.fsdd import FSDD
+from gan_kit.data.ljspeech import LJSpeech
 from gan_kit.data.loader import BatchLoader
 from gan_kit.data.sound_folder import SoundFolder, starts
 from gan_kit.data.speech_commands import DIGITS, SpeechCommands
 from gan_kit.data.tones import Tones
 from gan_kit.types import AudioSpec, DataSpec, UserError
 
-__all__ = ["DrumsData", "FSDDData", "SoundDataModule", "SoundFolderData", "SpeechCommandsData", "TonesData"]
+__all__ = [
+    "DrumsData",
+    "FSDDData",
+    "LJSpeechData",
+    "SoundDataModule",
+    "SoundFolderData",
+    "SpeechCommandsData",
+    "TonesData",
+]
 
 GAIN, POLARITY, SHIFT, CROP = range(4)  # columns of the draws
 
@@ -111,7 +120,7 @@ class SoundDataModule(ArrayDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         out = super().on_after_batch_transfer(batch, dataloader_idx)
-        return out if self.pictures is None else out._replace(x=self.pictures(out.x))
+        return out if self.pictures is None else out._replace(x=self.pictures.to(out.x.device)(out.x))
 
     def augmented(self, x: Tensor, draws: Tensor) -> Tensor:
         """x: (B, C, T') int16; draws: (B, 4) -> (B, C, T), float32 in [-1, 1) where gain or polarity is on"""
@@ -195,6 +204,34 @@ class FSDDData(SoundDataModule):
         pictures: nn.Module | None = None,
     ) -> None:
         source = FSDD(root, audio.sample_rate, audio.clip_samples, classes)
+        super().__init__(
+            source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed, val_fraction, pictures
+        )
+
+
+class LJSpeechData(SoundDataModule):
+    """`LJSpeech` in batches; it has a val split: val_fraction changes nothing. labels: there are none to hide."""
+
+    def __init__(
+        self,
+        audio: AudioSpec,
+        root: str | Path | None = None,
+        piece_samples: int = 32_768,
+        batch_size: int = 16,
+        labels: bool = True,
+        gain_db: float = 0.0,
+        polarity: bool = False,
+        shift_samples: int = 0,
+        seed: int = 0,
+        val_fraction: float = 0.0,
+        pictures: nn.Module | None = None,
+    ) -> None:
+        if piece_samples < audio.clip_samples:
+            raise UserError(
+                f"pieces of {piece_samples} samples are too short for audio.clip_samples={audio.clip_samples}; set "
+                f"data.piece_samples={audio.clip_samples} or more"
+            )
+        source = LJSpeech(root, audio.sample_rate, piece_samples)
         super().__init__(
             source, audio, batch_size, labels, gain_db, polarity, shift_samples, seed, val_fraction, pictures
         )

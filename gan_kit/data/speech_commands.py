@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,8 @@ from tqdm import tqdm
 
 from gan_kit.data.arrays import Arrays, check_split
 from gan_kit.data.prepare.sound_signal import resampled
-from gan_kit.data.published import download
+from gan_kit.data.published import download, places
 from gan_kit.data.sound_file import read_recording
-from gan_kit.files import cache_home
 from gan_kit.types import UserError
 
 __all__ = ["SpeechCommands"]
@@ -69,13 +67,6 @@ class SpeechCommands:
         x = resampled(x, rate, self.sample_rate)[: self.clip_samples, 0]
         return np.clip(np.rint(x * 32768), -32768, 32767).astype(np.int16)
 
-    def places(self) -> Iterator[Path]:
-        """Where the recordings are looked for, in order."""
-        for home in (self.root, os.environ.get("GAN_KIT_DATA"), cache_home() / "data"):
-            if home:
-                for sub in SUBFOLDERS:
-                    yield Path(home).expanduser() / sub
-
     def _folder(self) -> Path:
         if found := self._find():
             return found
@@ -89,7 +80,7 @@ class SpeechCommands:
         )
 
     def _find(self) -> Path | None:
-        for place in self.places():
+        for place in places(self.root, SUBFOLDERS):
             listed = any((place / name).is_file() for name in LISTS.values())
             if listed or all((place / word).is_dir() for word in self.words):
                 return place

@@ -43,17 +43,18 @@ class _SoundBackbone(Extractor):
         kept = {"sample_rate": self.sample_rate, "rate": self.rate, "windows": "mean"}
         return kept if self.rate == self.sample_rate else kept | {"resample": METHOD}
 
-    def check_length(self, samples: int) -> None:
-        seconds, least = samples / self.sample_rate, self.least / self.rate
+    @classmethod
+    def check_length(cls, name: str, samples: int, sample_rate: int) -> None:
+        seconds, least = samples / sample_rate, cls.least / cls.rate
         if seconds < least:
             raise UserError(
-                f"extractor {self.name} needs {1000 * least:.0f} ms of sound, these have {1000 * seconds:.0f} ms: "
+                f"extractor {name} needs {1000 * least:.0f} ms of sound, these have {1000 * seconds:.0f} ms: "
                 "padding them would score the silence; use extractor=classifier, or mel"
             )
 
     def extract(self, x: Tensor) -> Extracted:
         mono = as_sounds(x)
-        self.check_length(mono.shape[-1])
+        self.check_length(self.name, mono.shape[-1], self.sample_rate)
         wave = resampled(mono, self.sample_rate, self.rate).to(next(self.parameters()).device)
         return self.embed(wave)
 
@@ -255,27 +256,24 @@ class CLAP(_SoundBackbone):
 # of a data module
 
 
-def _rate_of(data: Any, name: str) -> AudioSpec:
+def _fitting(kind: Any, name: str, data: Any, *settings: Any) -> Any:
     if data is None or data.spec.audio is None:
         raise UserError(f"extractor={name} judges the sounds of a run; these are none")
-    return data.spec.audio
+    audio = data.spec.audio
+    kind.check_length(name, audio.clip_samples, audio.sample_rate)  # before hundreds of megabytes are fetched
+    return kind(audio.sample_rate, *settings)
 
 
 def vggish_for(data: Any, path: str | Path | None = None, untrained: bool = False) -> VGGish:
     """For the sounds of a data module. Raises UserError for clips shorter than 975 ms."""
-    return _fitting(VGGish(_rate_of(data, "vggish").sample_rate, path, untrained), data)
+    return _fitting(VGGish, "vggish", data, path, untrained)
 
 
 def panns_for(data: Any, path: str | Path | None = None, untrained: bool = False) -> PANNs:
     """For the sounds of a data module. Raises UserError for clips shorter than 310 ms."""
-    return _fitting(PANNs(_rate_of(data, "panns").sample_rate, path, untrained), data)
+    return _fitting(PANNs, "panns", data, path, untrained)
 
 
 def clap_for(data: Any, model: str = "laion/clap-htsat-unfused", untrained: bool = False) -> CLAP:
     """For the sounds of a data module."""
-    return _fitting(CLAP(_rate_of(data, "clap").sample_rate, model, untrained), data)
-
-
-def _fitting(extractor: Any, data: Any) -> Any:
-    extractor.check_length(data.spec.audio.clip_samples)
-    return extractor
+    return _fitting(CLAP, "clap", data, model, untrained)

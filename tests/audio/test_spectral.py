@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import torch
 from scipy import signal
 from torch import Tensor
 
+from gan_kit.audio.mel import mel_picture
 from gan_kit.audio.spectral import (
     LogMel,
     Spectrogram,
@@ -303,6 +305,106 @@ def test_deviations_are_from_the_middle_of_the_bin() -> None:
     assert steps[4:].mean() < 0.4  # nearer to the middle than chance
 
 
+# on a mel scale
+
+
+@pytest.mark.parametrize("scale", ["slaney", "htk"])
+def test_bands_of_a_picture_are_even_in_mel_and_see_every_bin(scale: str) -> None:
+    spec = dataclasses.replace(SMALL, mel_scale=scale)
+    to_bands, to_bins, middles = mel_picture(spec, 128)
+    hz = (middles * 62.5).tolist()
+    assert hz[0] == 0
+    assert hz[-1] == pytest.approx(8000)
+    if scale == "htk":
+        mel = torch.tensor([2595 * math.log10(1 + f / 700) for f in hz])
+        torch.testing.assert_close(mel.diff(), torch.full((127,), float(mel[-1]) / 127), rtol=1e-3, atol=0)
+    torch.testing.assert_close(to_bands.sum(1), torch.ones(128).double())
+    assert (to_bands >= 0).all()
+    assert (to_bands.sum(0) > 0).all()
+    peaks = to_bands @ torch.arange(129).double()  # a straight line stays one where bands interpolate
+    torch.testing.assert_close(peaks[1:40], middles[1:40])
+
+
+def test_bands_no_further_apart_than_bins_come_back_exactly() -> None:
+    to_bands, to_bins, middles = mel_picture(SMALL, 1024)
+    assert middles.diff().max() < 1
+    torch.testing.assert_close(to_bins @ to_bands, torch.eye(129).double())
+    to_bands, to_bins, _ = mel_picture(SMALL, 128)
+    torch.testing.assert_close((to_bins @ to_bands)[:10, :10], torch.eye(10).double(), atol=2e-3, rtol=0)
+    assert torch.linalg.svdvals(to_bins)[0] < 10.001 / torch.linalg.svdvals(to_bands)[0]
+
+
+def test_a_click_in_the_middle_of_a_frame_is_alike_in_all_bands() -> None:
+    x = torch.zeros(1, 1, 8192)
+    x[..., 64 * 50 + 32] = (
+        1.0  # frame 50's middle: n_fft / 2 from its first sample, of which (n_fft - hop) / 2 are before
+    )
+    picture = Spectrogram(SMALL, scale="mel")(x)
+    loudest = math.log1p(128 / SMALL.eps)
+    assert (picture[0, 0, :, 50] - (2 * math.log1p(1 / SMALL.eps) / loudest - 1)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("hz", [220.0, 1234.5, 5000.0])
+def test_the_frequency_of_a_tone_is_that_of_its_bands(hz: float) -> None:
+    pictures = Spectrogram(SMALL, scale="mel")
+    picture = pictures(0.5 * sine(hz, SMALL)[None, None])[0, :, :, 8:-8]
+    heard = (mel_picture(SMALL, 128)[2] * 62.5 - hz).abs() < 125
+    turns = 2 * hz * 64 / 16_000
+    difference = picture[1, heard] - turns
+    assert heard.sum() > 1
+    assert (difference - 2 * (difference / 2).round()).abs().max() < 0.01
+    at = picture[0].mean(-1).argmax()
+    assert mel_picture(SMALL, 128)[2][at] * 62.5 == pytest.approx(hz, abs=80)
+
+
+def test_deviations_of_bands_are_from_their_middles() -> None:
+    pictures = Spectrogram(SMALL, phase="deviation", scale="mel")
+    middles = mel_picture(SMALL, 128)[2] * 62.5
+    for k in (30, 90):
+        assert pictures(sine(float(middles[k]), SMALL)[None, None])[0, 1, k, 4:-4].abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("phase", ["frequency", "deviation"])
+def test_more_bands_bring_more_back(phase: str) -> None:
+    def medians(source: Drums | Tones) -> list[float]:
+        x = torch.from_numpy(source.load("test").x).float() / 32768
+        pictures = [Spectrogram(SMALL, phase, scale="mel", bands=bands) for bands in (64, 128, 256, 512)]
+        assert pictures[1].shape == Spectrogram(SMALL, phase, scale="mel").shape == (2, 128, 128)
+        return [float(snr(x, p.inverse(p(x))).median()) for p in pictures]
+
+    tones, drums = medians(Tones(16_000, 8192, count=24)), medians(Drums(16_000, 8192, count=64))
+    assert all(b > a + 2 for a, b in itertools.pairwise(tones[:3]))
+    assert all(b > a + 4 for a, b in itertools.pairwise(drums))
+    assert tones[1] > 55
+    assert drums[1] > 28
+    assert tones[3] > 70  # as the linear scale's
+    assert drums[3] > 45
+
+
+def test_silence_is_silent_on_the_mel_scale_too() -> None:
+    pictures = Spectrogram(SMALL, scale="mel")
+    picture = pictures(torch.zeros(1, 1, 8192))
+    assert (picture == torch.tensor([-1.0, 0])[:, None, None]).all()
+    assert (pictures.inverse(picture) == 0).all()
+
+
+def test_bands_alone_come_back_by_griffin_lim() -> None:
+    x = torch.from_numpy(Tones(16_000, 8192, count=12).load("train").x)[:2].float() / 32768
+    pictures = Spectrogram(SMALL, phase="griffin_lim", scale="mel")
+    picture = pictures(x)
+    assert picture.shape[1:] == pictures.shape == (1, 128, 128)
+    again = pictures(pictures.inverse(picture).clamp(-1, 1))
+    assert (again - picture).abs().mean() < 0.1
+
+
+def test_autocast_leaves_bands_alone() -> None:
+    x = noise(2, 1, 8192)
+    pictures = Spectrogram(SMALL, scale="mel")
+    with torch.autocast("cpu", torch.bfloat16):
+        picture = pictures(x)
+    assert torch.equal(picture, pictures(x))
+
+
 def test_magnitude_alone_comes_back_by_griffin_lim() -> None:
     x = torch.from_numpy(Tones(16_000, 8192, count=12).load("train").x)[:2].float() / 32768
     pictures = Spectrogram(SMALL, phase="griffin_lim")
@@ -325,10 +427,11 @@ def test_a_batch_is_its_sounds_one_by_one() -> None:
     torch.testing.assert_close(back, torch.cat([pictures.inverse(p[None]) for p in whole]), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", ["linear", "mel"])
 @pytest.mark.parametrize("silent", [False, True])
-def test_gradients_flow_there_and_back(silent: bool) -> None:
+def test_gradients_flow_there_and_back(silent: bool, scale: str) -> None:
     x = (torch.zeros(1, 1, 8192) if silent else noise(1, 1, 8192)).requires_grad_()
-    pictures = Spectrogram(SMALL)
+    pictures = Spectrogram(SMALL, scale=scale)
     pictures(x).square().mean().backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
@@ -381,6 +484,11 @@ def test_unknown_settings_and_foreign_pictures_are_refused() -> None:
         Spectrogram(SMALL, phase="if")
     with pytest.raises(UserError, match="no drop='all'; have nyquist, dc"):
         Spectrogram(SMALL, drop="all")
+    with pytest.raises(UserError, match="no scale='bark'; have linear, mel"):
+        Spectrogram(SMALL, scale="bark")
+    for settings in ({"bands": 64}, {"bands": 4, "scale": "mel"}, {"bands": 4096, "scale": "mel"}):
+        with pytest.raises(UserError, match=r"bands=\d+ with .*set scale=mel and bands from 8 to 2048"):
+            Spectrogram(SMALL, **settings)
     with pytest.raises(UserError, match=r"pictures of \(1, 128, 128\), but these sounds are \(2, 128, 128\)"):
         Spectrogram(SMALL).inverse(torch.zeros(1, 1, 128, 128))
 

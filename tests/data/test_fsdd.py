@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import io
 import os
 import shutil
-import threading
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -147,23 +143,10 @@ def test_settings_that_make_no_clips_are_refused(settings: dict) -> None:
 
 
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch) -> Iterator[Path]:
+def shown(served: tuple[Path, str], monkeypatch) -> Path:
     """A folder that the archive is fetched from, as archive.zip; no recordings anywhere else."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.delenv("GAN_KIT_DATA", raising=False)
-    monkeypatch.setattr(module, "URL", f"http://127.0.0.1:{server.server_port}/archive.zip")
-    yield folder
-    server.shutdown()
-    server.server_close()
+    monkeypatch.setattr(module, "URL", f"{served[1]}/archive.zip")
+    return served[0]
 
 
 def zipped(folder: Path) -> bytes:
@@ -176,28 +159,28 @@ def zipped(folder: Path) -> bytes:
 
 
 @pytest.mark.slow
-def test_what_is_published_is_downloaded_once_by_two_at_a_time(served: Path, recordings: Path, tmp_path: Path) -> None:
-    (served / "archive.zip").write_bytes(zipped(recordings))
+def test_what_is_published_is_downloaded_once_by_two_at_a_time(shown: Path, recordings: Path, tmp_path: Path) -> None:
+    (shown / "archive.zip").write_bytes(zipped(recordings))
     root = tmp_path / "root"
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: FSDD(root).load("test").fingerprint(), range(2)))
     assert both == [FSDD(recordings).load("test").fingerprint()] * 2
     assert [p.name for p in (root / "fsdd").iterdir()] == ["recordings"]
-    (served / "archive.zip").unlink()
+    (shown / "archive.zip").unlink()
     FSDD(root).load("test")
 
 
-def test_other_recordings_are_not_kept(served: Path, tones: Path, tmp_path: Path) -> None:
-    (served / "archive.zip").write_bytes(zipped(tones))
+def test_other_recordings_are_not_kept(shown: Path, tones: Path, tmp_path: Path) -> None:
+    (shown / "archive.zip").write_bytes(zipped(tones))
     with pytest.raises(UserError, match=r"could not be downloaded.*not version 1\.0\.10 as published.*data\.root"):
         FSDD(tmp_path / "root").load("test")
     assert not (tmp_path / "root").exists()
 
 
 @pytest.mark.parametrize("page", [None, b"<html>log in first</html>"], ids=["not found", "a proxy's page"])
-def test_where_nothing_can_be_had_the_ways_are_named(served: Path, page: bytes | None, tmp_path: Path) -> None:
+def test_where_nothing_can_be_had_the_ways_are_named(shown: Path, page: bytes | None, tmp_path: Path) -> None:
     if page:
-        (served / "archive.zip").write_bytes(page)
+        (shown / "archive.zip").write_bytes(page)
     with pytest.raises(
         UserError, match=r"not on this machine and could not be downloaded \(.*data\.root.*GAN_KIT_DATA"
     ):

@@ -40,7 +40,8 @@ UNMOVED = 0.97  # so alike that an alignment says nothing
 WHOLE = 0.9  # correlation of the thumbnails themselves, which very fine patterns need
 FLAT_WHOLE = 0.85  # as WHOLE, for flat pictures
 CROP = 0.82  # as SAME, after the alignment
-RECOLOURED = 0.15  # 0 for one colour, however strong, 1 for the opposite one
+RECOLOURED = 0.03  # 0 for one colour, however strong, 1 for the opposite one
+LIGHT = 230  # from here on a brighter copy's lights may be clipped, which changes their colour
 LIKELY = 0.65  # correlation of the thumbnails before they are aligned
 CROP_SCALE = 0.98  # nearer to 1 is a trimmed edge, not a crop
 BLOCK = 2048  # pairs or pictures at once
@@ -250,7 +251,8 @@ def _compared(signatures: np.ndarray, pairs: np.ndarray, flat: np.ndarray) -> It
         i, j, mirrored, a, b, whole, fine, little = (
             v[keep] for v in (i, j, mirrored, a, b, whole, fine, little)
         )  # fmt: skip
-        recoloured = _recoloured(signatures[i, LUMA:], signatures[j, LUMA:], mirrored == 1) > RECOLOURED
+        light = np.maximum(a, b).reshape(-1, COLOUR, SIDE // COLOUR, COLOUR, SIDE // COLOUR).max((2, 4)) >= LIGHT
+        recoloured = _recoloured(signatures[i, LUMA:], signatures[j, LUMA:], mirrored == 1, light) > RECOLOURED
         box, _ = _aligned(a, b, _boxes(len(a), 0, 0, 1))
         part = np.abs(np.log(box[:, 2:])).max(axis=1, initial=0) > -np.log(CROP_SCALE)
         words = np.select(
@@ -295,13 +297,17 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.sort(places, axis=1)[:, -4] / np.maximum(fine_b.std((1, 2)), 1e-3)
 
 
-def _recoloured(a: np.ndarray, b: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
-    """(B, 128) uint8 twice -> (B,): from 0, one colour up to its strength, to 1; 0 where either is grey"""
+def _recoloured(a: np.ndarray, b: np.ndarray, mirrored: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """(B, 128) uint8 twice -> (B,): from 0, one colour up to its strength, to 1; 0 where either is grey
+
+    light: (B, 8, 8) bool, places (of a) that do not count
+    """
     a, b = (np.asarray(x).reshape(-1, 2, COLOUR, COLOUR).astype(np.float32) - 128 for x in (a, b))
     b = np.where(mirrored[:, None, None, None], b[..., ::-1], b)
-    a, b = (x.reshape(len(x), 2 * COLOUR * COLOUR) for x in (a, b))
-    strength_a, strength_b = np.sqrt((a * a).mean(1)), np.sqrt((b * b).mean(1))
-    cosine = (a * b).mean(1) / np.maximum(strength_a * strength_b, 1e-6)
+    a, b = (np.where(light[:, None], 0, x).reshape(len(x), 2 * COLOUR * COLOUR) for x in (a, b))
+    count = np.maximum(2 * (~light).sum((1, 2)), 1)
+    strength_a, strength_b = np.sqrt((a * a).sum(1) / count), np.sqrt((b * b).sum(1) / count)
+    cosine = (a * b).sum(1) / count / np.maximum(strength_a * strength_b, 1e-6)
     grey = np.minimum(strength_a, strength_b) < 4
     return np.where(grey, 0, (1 - cosine) / 2)
 

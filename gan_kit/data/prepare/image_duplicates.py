@@ -36,6 +36,8 @@ RADIUS, FLAT_RADIUS = 20, 5  # bits of 128; of 32
 CROP_RADIUS = 8  # bits of 64
 SAME, ALIKE = 0.95, 0.87  # correlation of the fine structure
 DIFFERENT = 0.45  # what differs in a small place, as a share of the fine structure: a print on one of two equal shirts
+ELSEWHERE = 0.7  # what differs in several places, as a share of what is there
+PLACE, LEVELS = 20.0, 10.0  # grey levels that one place, and several, may differ by
 UNMOVED = 0.97  # so alike that an alignment says nothing
 WHOLE = 0.9  # correlation of the thumbnails themselves, which very fine patterns need
 FLAT_WHOLE = 0.85  # as WHOLE, for flat pictures
@@ -256,7 +258,7 @@ def _compared(signatures: np.ndarray, pairs: np.ndarray, flat: np.ndarray) -> It
         box, _ = _aligned(a, b, _boxes(len(a), 0, 0, 1))
         part = np.abs(np.log(box[:, 2:])).max(axis=1, initial=0) > -np.log(CROP_SCALE)
         words = np.select(
-            [little, part & (fine < UNMOVED), (fine < SAME) | (_difference(a, b) > DIFFERENT), recoloured],
+            [little, part & (fine < UNMOVED), (fine < SAME) | _differ(a, b), recoloured],
             [FLAT_WORD, CROP_WORD, ALIKE_WORD, COLOUR_WORD],
             SAME_WORD,
         )
@@ -285,16 +287,41 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.einsum("bij,bij->b", a, b) / np.maximum(norms, 1e-6)
 
 
-def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(B, 32, 32) twice -> (B,): the rest of b's fine structure beyond a gain of a's, in the fourth worst of 64 places
+def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(B, 32, 32) twice -> (B,) bool: whether some of 64 places show something else, up to a gain and an offset.
 
-    The worst three, and what is nearly white, may be a brighter copy's clipped lights.
+    In one outline on one background, such as a shirt's, all that tells two prints apart is a small share of the whole:
+    so the fourth worst place is held against the whole, the eighth against what is in it, and both the eighth and the
+    worst in grey levels. Some places, and what is nearly white, may be a brighter copy's clipped lights.
     """
     fine_a, fine_b = _fine(a), _fine(b)
+    counts = np.maximum(a, b) < 245
     gain = (fine_a * fine_b).sum((1, 2)) / np.maximum((fine_a * fine_a).sum((1, 2)), 1e-3)
-    rest = np.where(np.maximum(a, b) >= 245, 0, fine_b - gain[:, None, None] * fine_a)
-    places = np.sqrt((rest**2).reshape(len(a), 8, 4, 8, 4).mean((2, 4))).reshape(len(a), 64)
-    return np.sort(places, axis=1)[:, -4] / np.maximum(fine_b.std((1, 2)), 1e-3)
+    fine_a *= gain[:, None, None]
+    rest = _places(np.where(counts, fine_b - fine_a, 0))
+    there = np.maximum(np.maximum(_places(fine_a), _places(fine_b)), 4)  # what compression makes of nothing
+    whole = np.maximum(fine_b.std((1, 2)), 1e-3)
+    levels = _places(_unexplained(a, b, counts)) / np.sqrt(np.maximum(gain, 1))[:, None]
+    fine = (_worst(rest, 4) > DIFFERENT * whole) | (_worst(rest / there, 8) > ELSEWHERE)
+    return fine | (_worst(levels, 1) > PLACE) | (_worst(levels, 8) > LEVELS)
+
+
+def _unexplained(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(B, 32, 32) twice -> b less a times a gain, plus an offset, by least squares where it counts, 0 elsewhere"""
+    n = np.maximum(counts.sum((1, 2), keepdims=True), 1)
+    a, b = (np.where(counts, x - (x * counts).sum((1, 2), keepdims=True) / n, 0) for x in (a, b))
+    gain = (a * b).sum((1, 2), keepdims=True) / np.maximum((a * a).sum((1, 2), keepdims=True), 1e-3)
+    return b - gain * a
+
+
+def _places(x: np.ndarray) -> np.ndarray:
+    """(B, 32, 32) -> (B, 64): the root mean square of each 4 x 4"""
+    return np.sqrt((x * x).reshape(len(x), 8, 4, 8, 4).mean((2, 4))).reshape(len(x), 64)
+
+
+def _worst(places: np.ndarray, k: int) -> np.ndarray:
+    """(B, 64) -> (B,): the k-th largest"""
+    return np.sort(places, axis=1)[:, -k]
 
 
 def _recoloured(a: np.ndarray, b: np.ndarray, mirrored: np.ndarray, light: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ def coded(image: Image.Image, kind: str, **options) -> bytes:
 
 def read(data: bytes, name: str = "a", **options) -> list[Item]:
     domain = Images(**{"transform": Resize(8)} | options)
-    return list(domain.items(data, Found(name, Path(name), None, kind_of(data[:4096], name), len(data), 0)))
+    return domain.finished(list(domain.items(data, Found(name, Path(name), None, kind_of(data[:4096], name), len(data), 0))))
 
 
 def pixel(data: bytes, **options) -> list[int]:

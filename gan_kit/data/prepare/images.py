@@ -30,6 +30,7 @@ DARK = 60  # 99 of 100 pixels are darker
 BRIGHT = 215  # 99 of 100 pixels are brighter
 LOW_CONTRAST = 50  # from the 1st to the 99th percentile
 BLURRED = 0.2  # of sharpness, which is 0 for slopes and 2/3 for edges between flat parts
+LEVELS = np.arange(256)
 STRIP = 2**15  # pixels hashed at once
 UNKNOWN = np.zeros(image_duplicates.LENGTH, np.uint8)
 
@@ -49,7 +50,7 @@ class Images(Domain):
 
     name = "image"
     flags = frozenset({"blank", "flat", "dark", "bright", "low_contrast", "blurred", "small"})
-    version = 1
+    version = 2
 
     def __init__(
         self,
@@ -212,17 +213,17 @@ def _are_constant(x: np.ndarray) -> np.ndarray:
 
 def _seen(grey: np.ndarray, signatures: np.ndarray) -> dict[str, list[float]]:
     """The numbers behind the flags, of N luma thumbnails: N of each. Sums of whole numbers, so whatever N is."""
-    luma = np.sort(signatures[:, : image_duplicates.LUMA], axis=1)
-    n = luma.shape[1]
-    tail = n // 100
-    wide = luma.astype(np.int64)
-    mean = wide.sum(1) / n
-    variance = (n * (wide * wide).sum(1) - wide.sum(1) ** 2) / n**2
+    count, n = len(signatures), image_duplicates.LUMA
+    levels = signatures[:, :n] + 256 * np.arange(count)[:, None]
+    counts = np.bincount(levels.ravel(), minlength=256 * count).reshape(count, 256)
+    total, squares = counts @ LEVELS, counts @ LEVELS**2
+    mean, variance = total / n, (n * squares - total**2) / n**2
+    tail, ranks = n // 100, counts.cumsum(1)
     return {
         "luma_mean": [round(v, 1) for v in mean.tolist()],
         "luma_std": [round(v**0.5, 1) for v in variance.tolist()],
-        "luma_low": luma[:, tail].tolist(),
-        "luma_high": luma[:, n - 1 - tail].tolist(),
+        "luma_low": (ranks <= tail).sum(1).tolist(),
+        "luma_high": (ranks <= n - 1 - tail).sum(1).tolist(),
         "sharpness": [round(v, 3) for v in _sharpness(grey)],
     }
 
@@ -235,8 +236,9 @@ def _sharpness(grey: np.ndarray) -> list[float]:
     if min(grey.shape[1:]) < 4:
         return [1.0] * len(grey)
     one, two = np.zeros((2, len(grey)))
-    g = grey.astype(np.int32)  # 255^2 times the 4,096 pixels of a thumbnail fit
-    for near, far in ((g[:, 1:] - g[:, :-1], g[:, 2:] - g[:, :-2]), (g[..., 1:] - g[..., :-1], g[..., 2:] - g[..., :-2])):
+    whole = grey.astype(np.int32)  # 255^2 times the 4,096 pixels of a thumbnail fit
+    for g in (whole, whole.transpose(0, 2, 1)):
+        near, far = g[:, 1:] - g[:, :-1], g[:, 2:] - g[:, :-2]
         one += np.einsum("nij,nij->n", near, near) * (far[0].size / near[0].size)
         two += np.einsum("nij,nij->n", far, far)
     return [min(1.0, max(0.0, (4 - b / a) / 3)) if a else 1.0 for a, b in zip(one.tolist(), two.tolist(), strict=True)]

@@ -19,6 +19,7 @@ from typing import Any
 
 from gan_kit.data.packed import INDEX, read_index
 from gan_kit.data.prepare.building import Build, Prepared, Settings
+from gan_kit.data.prepare.decoding import load_decoders
 from gan_kit.data.prepare.scan import Listing, scan, shown
 from gan_kit.data.prepare.segments import Limits
 from gan_kit.data.prepare.types import Domain
@@ -61,6 +62,8 @@ def prepare(
     if unknown := sorted(set(settings.drop) - domain.flags):
         raise UserError(f"no flag {unknown[0]!r} to drop; {domain.name} has {', '.join(sorted(domain.flags))}")
     with _disk_errors(out, elsewhere), _work_folder(out / WORK, dry_run) as work:
+        if not (out / INDEX).exists():
+            load_decoders(domain)
         scratch = work / "unpacked"
         listing = scan(source, domain.kinds, leave_out=[out], scratch=scratch, progress=progress)
         if not listing.files:

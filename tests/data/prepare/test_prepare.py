@@ -6,6 +6,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 import tarfile
 import time
@@ -384,6 +385,23 @@ def test_a_segment_damaged_in_its_middle_is_made_anew(messy: Path, tmp_path: Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building.Build, "pack", spoil)
         with pytest.raises(UserError, match="run the same command again"):
+            made(messy, out)
+    assert sum(row["status"] == "kept" for row in made(messy, out).values()) == 30
+
+
+def test_an_out_that_is_removed_meanwhile_is_told(messy: Path, tmp_path: Path) -> None:
+    from gan_kit.data.prepare import building
+
+    out = tmp_path / "out"
+    pack = building.Build.pack
+
+    def removed(self: building.Build, plan: dict) -> None:
+        shutil.rmtree(out)
+        pack(self, plan)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building.Build, "pack", removed)
+        with pytest.raises(UserError, match="cannot be written"):
             made(messy, out)
     assert sum(row["status"] == "kept" for row in made(messy, out).values()) == 30
 

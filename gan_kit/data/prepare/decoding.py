@@ -8,7 +8,8 @@ import hashlib
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from gan_kit.data.prepare import segments
 from gan_kit.data.prepare.segments import Limits, Segment
 from gan_kit.data.prepare.types import Domain, Found
 
-__all__ = ["decode_all"]
+__all__ = ["decode_all", "load_decoders"]
 
 FILES_A_SEGMENT = 64
+BYTES_A_SEGMENT = 2**25  # of files; also a 16th of what is left, so that no process is the last by far, but
+LEAST_BYTES = 2**20
 KEPT = 2**26  # bytes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -43,8 +46,7 @@ def decode_all(
     from tqdm import tqdm
 
     done: list[tuple[int, Path]] = []
-    cuts = range(0, len(files), FILES_A_SEGMENT)
-    todo = deque((start, min(start + FILES_A_SEGMENT, len(files))) for start in cuts)
+    todo = deque(_cuts([f.size for f in files]))
     under_way: deque[tuple[int, int, Path, Any]] = deque()
     pool = ProcessPool(workers, initializer=_worker, context=_processes(domain))
     bar = tqdm(total=len(files), desc="decoding", unit="file", disable=None if progress else True)
@@ -77,6 +79,22 @@ def decode_all(
         pool.join()
         bar.close()
     return sorted(done)
+
+
+def _cuts(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Files [start, stop) of each segment, by nothing but their sizes: whoever goes on cuts alike"""
+    left = sum(sizes)
+    start = held = 0
+    most = max(LEAST_BYTES, min(BYTES_A_SEGMENT, left // 16))
+    for i, size in enumerate(sizes):
+        if i > start and (i - start == FILES_A_SEGMENT or held + size > most):
+            yield start, i
+            left -= held
+            start, held = i, 0
+            most = max(LEAST_BYTES, min(BYTES_A_SEGMENT, left // 16))
+        held += size
+    if sizes:
+        yield start, len(sizes)
 
 
 def _worker() -> None:
@@ -113,6 +131,12 @@ def _key(files: Sequence[Found], domain: Domain, limits: Limits, keep_x: bool) -
     listed = "\n".join(f"{f.name}\0{f.size}\0{f.mtime_ns}\0{f.kind}" for f in files)
     told = f"{domain!r} {domain.version} {limits} {keep_x}\n{listed}"
     return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def load_decoders(domain: Domain) -> None:
+    """Begin to load them in the process that workers will be forked from; returns at once."""
+    _processes(domain)
+    forkserver.ensure_running()
 
 
 def _processes(domain: Domain) -> Any:

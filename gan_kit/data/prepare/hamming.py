@@ -173,7 +173,7 @@ def _through(
     """Near pairs whose keys differ in few bits, as left N + right, a block at a time."""
     n = len(codes)
     keys = chunk.keys(codes)
-    order = np.argsort(keys, kind="stable")
+    order = _order(keys, chunk)
     keys = keys[order]
     columns = np.ascontiguousarray(codes[order].T)  # a bucket's codes lie side by side
     table = np.zeros((1 << len(chunk.bits)) + 1, np.int64)  # bucket k is rows table[k] to table[k + 1] of them
@@ -182,7 +182,7 @@ def _through(
         asking, left_order, left_columns = keys, order, columns
     else:
         asking = chunk.keys(queries)
-        left_order = np.argsort(asking, kind="stable")
+        left_order = _order(asking, chunk)
         asking = asking[left_order]
         left_columns = np.ascontiguousarray(queries[left_order].T)
     for mask in chunk.masks():
@@ -197,6 +197,11 @@ def _through(
             i, j = left_order[left], order[right]
             yield i * n + j if queries is not None else np.minimum(i, j) * n + np.maximum(i, j)
         bar.update()
+
+
+def _order(keys: np.ndarray, chunk: Chunk) -> np.ndarray:
+    small = keys.astype(np.uint16) if len(chunk.bits) <= 16 else keys  # which NumPy sorts by radix
+    return np.argsort(small, kind="stable")
 
 
 def _blocks(start: np.ndarray, stop: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

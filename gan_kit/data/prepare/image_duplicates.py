@@ -26,7 +26,7 @@ from gan_kit.types import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["near", "signature", "signature_of", "thumbnail"]
+__all__ = ["luminance", "near", "signature", "signatures", "thumbnail"]
 
 SIDE, COLOUR = 32, 8  # of the luma thumbnail, and of the two of colour
 LUMA = SIDE * SIDE
@@ -36,11 +36,14 @@ RADIUS, FLAT_RADIUS = 20, 5  # bits of 128; of 32
 CROP_RADIUS = 8  # bits of 64
 SAME, ALIKE = 0.95, 0.87  # correlation of the fine structure
 DIFFERENT = 0.45  # what differs in a small place, as a share of the fine structure: a print on one of two equal shirts
+ELSEWHERE = 0.7  # what differs in several places, as a share of what is there
+PLACE, LEVELS = 20.0, 10.0  # grey levels that one place, and several, may differ by
 UNMOVED = 0.97  # so alike that an alignment says nothing
 WHOLE = 0.9  # correlation of the thumbnails themselves, which very fine patterns need
 FLAT_WHOLE = 0.85  # as WHOLE, for flat pictures
 CROP = 0.82  # as SAME, after the alignment
-RECOLOURED = 0.15  # 0 for one colour, however strong, 1 for the opposite one
+RECOLOURED = 0.03  # 0 for one colour, however strong, 1 for the opposite one
+LIGHT = 230  # from here on a brighter copy's lights may be clipped, which changes their colour
 LIKELY = 0.65  # correlation of the thumbnails before they are aligned
 CROP_SCALE = 0.98  # nearer to 1 is a trimmed edge, not a crop
 BLOCK = 2048  # pairs or pictures at once
@@ -51,18 +54,43 @@ LISTED = 3  # doubtful pairs of a picture
 
 def signature(image: Image) -> np.ndarray:
     """An upright picture of mode L or RGB -> (1152,) uint8: luma 32 x 32 of the whole of it, then Cb, Cr 8 x 8."""
-    small = thumbnail(image)
-    return signature_of(small, small if small.mode == "L" else small.convert("L"))
+    small = np.asarray(thumbnail(image))[None]
+    return signatures(small, luminance(small))[0]
 
 
-def signature_of(small: Image, grey: Image) -> np.ndarray:
-    """As `signature`, of its thumbnail and that in grey."""
-    out = np.full(LENGTH, 128, np.uint8)
-    out[:LUMA] = np.asarray(_resized(grey, SIDE)).ravel()
-    if small.mode == "RGB":
-        colour = np.asarray(_resized(small, COLOUR).convert("YCbCr"))
-        out[LUMA:] = colour[..., 1:].transpose(2, 0, 1).ravel()
+def signatures(small: np.ndarray, grey: np.ndarray) -> np.ndarray:
+    """Thumbnails of one shape (N, H, W) or (N, H, W, 3), and the same in grey (N, H, W) -> (N, 1152) uint8"""
+    n = len(small)
+    out = np.full((n, LENGTH), 128, np.uint8)
+    out[:, :LUMA] = _all_resized(grey, SIDE).reshape(n, LUMA)
+    if small.ndim == 4:
+        tall = _all_resized(small, COLOUR).reshape(n * COLOUR, COLOUR, 3)
+        colour = _converted(tall, "YCbCr").reshape(n, COLOUR, COLOUR, 3)
+        out[:, LUMA:] = colour[..., 1:].transpose(0, 3, 1, 2).reshape(n, -1)
     return out
+
+
+def luminance(small: np.ndarray) -> np.ndarray:
+    """(N, H, W) or (N, H, W, 3) uint8 -> (N, H, W)"""
+    return small if small.ndim == 3 else _converted(small.reshape(-1, *small.shape[2:]), "L").reshape(small.shape[:3])
+
+
+def _converted(pixels: np.ndarray, mode: str) -> np.ndarray:
+    from PIL import Image as pil
+
+    return np.asarray(pil.fromarray(pixels).convert(mode))
+
+
+def _all_resized(small: np.ndarray, side: int) -> np.ndarray:
+    """(N, H, W, ...) -> (N, side, side, ...)"""
+    from PIL import Image as pil
+
+    n, h, w = small.shape[:3]
+    if h % side or w % side:
+        return np.stack([np.asarray(_resized(pil.fromarray(one), side)) for one in small])
+    # means of whole blocks: all pictures at once, as one high one
+    tall = pil.fromarray(small.reshape(n * h, *small.shape[2:])).reduce((w // side, h // side))
+    return np.asarray(tall).reshape(n, side, side, *small.shape[3:])
 
 
 def thumbnail(image: Image) -> Image:
@@ -250,11 +278,12 @@ def _compared(signatures: np.ndarray, pairs: np.ndarray, flat: np.ndarray) -> It
         i, j, mirrored, a, b, whole, fine, little = (
             v[keep] for v in (i, j, mirrored, a, b, whole, fine, little)
         )  # fmt: skip
-        recoloured = _recoloured(signatures[i, LUMA:], signatures[j, LUMA:], mirrored == 1) > RECOLOURED
+        light = np.maximum(a, b).reshape(-1, COLOUR, SIDE // COLOUR, COLOUR, SIDE // COLOUR).max((2, 4)) >= LIGHT
+        recoloured = _recoloured(signatures[i, LUMA:], signatures[j, LUMA:], mirrored == 1, light) > RECOLOURED
         box, _ = _aligned(a, b, _boxes(len(a), 0, 0, 1))
         part = np.abs(np.log(box[:, 2:])).max(axis=1, initial=0) > -np.log(CROP_SCALE)
         words = np.select(
-            [little, part & (fine < UNMOVED), (fine < SAME) | (_difference(a, b) > DIFFERENT), recoloured],
+            [little, part & (fine < UNMOVED), (fine < SAME) | _differ(a, b), recoloured],
             [FLAT_WORD, CROP_WORD, ALIKE_WORD, COLOUR_WORD],
             SAME_WORD,
         )
@@ -283,25 +312,54 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.einsum("bij,bij->b", a, b) / np.maximum(norms, 1e-6)
 
 
-def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(B, 32, 32) twice -> (B,): the rest of b's fine structure beyond a gain of a's, in the fourth worst of 64 places
+def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(B, 32, 32) twice -> (B,) bool: whether some of 64 places show something else, up to a gain and an offset.
 
-    The worst three, and what is nearly white, may be a brighter copy's clipped lights.
+    In one outline on one background, such as a shirt's, all that tells two prints apart is a small share of the whole:
+    so the fourth worst place is held against the whole, the eighth against what is in it, and both the eighth and the
+    worst in grey levels. Some places, and what is nearly white, may be a brighter copy's clipped lights.
     """
     fine_a, fine_b = _fine(a), _fine(b)
+    counts = np.maximum(a, b) < 245
     gain = (fine_a * fine_b).sum((1, 2)) / np.maximum((fine_a * fine_a).sum((1, 2)), 1e-3)
-    rest = np.where(np.maximum(a, b) >= 245, 0, fine_b - gain[:, None, None] * fine_a)
-    places = np.sqrt((rest**2).reshape(len(a), 8, 4, 8, 4).mean((2, 4))).reshape(len(a), 64)
-    return np.sort(places, axis=1)[:, -4] / np.maximum(fine_b.std((1, 2)), 1e-3)
+    fine_a *= gain[:, None, None]
+    rest = _places(np.where(counts, fine_b - fine_a, 0))
+    there = np.maximum(np.maximum(_places(fine_a), _places(fine_b)), 4)  # what compression makes of nothing
+    whole = np.maximum(fine_b.std((1, 2)), 1e-3)
+    levels = _places(_unexplained(a, b, counts)) / np.sqrt(np.maximum(gain, 1))[:, None]
+    fine = (_worst(rest, 4) > DIFFERENT * whole) | (_worst(rest / there, 8) > ELSEWHERE)
+    return fine | (_worst(levels, 1) > PLACE) | (_worst(levels, 8) > LEVELS)
 
 
-def _recoloured(a: np.ndarray, b: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
-    """(B, 128) uint8 twice -> (B,): from 0, one colour up to its strength, to 1; 0 where either is grey"""
+def _unexplained(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(B, 32, 32) twice -> b less a times a gain, plus an offset, by least squares where it counts, 0 elsewhere"""
+    n = np.maximum(counts.sum((1, 2), keepdims=True), 1)
+    a, b = (np.where(counts, x - (x * counts).sum((1, 2), keepdims=True) / n, 0) for x in (a, b))
+    gain = (a * b).sum((1, 2), keepdims=True) / np.maximum((a * a).sum((1, 2), keepdims=True), 1e-3)
+    return b - gain * a
+
+
+def _places(x: np.ndarray) -> np.ndarray:
+    """(B, 32, 32) -> (B, 64): the root mean square of each 4 x 4"""
+    return np.sqrt((x * x).reshape(len(x), 8, 4, 8, 4).mean((2, 4))).reshape(len(x), 64)
+
+
+def _worst(places: np.ndarray, k: int) -> np.ndarray:
+    """(B, 64) -> (B,): the k-th largest"""
+    return np.sort(places, axis=1)[:, -k]
+
+
+def _recoloured(a: np.ndarray, b: np.ndarray, mirrored: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """(B, 128) uint8 twice -> (B,): from 0, one colour up to its strength, to 1; 0 where either is grey
+
+    light: (B, 8, 8) bool, places (of a) that do not count
+    """
     a, b = (np.asarray(x).reshape(-1, 2, COLOUR, COLOUR).astype(np.float32) - 128 for x in (a, b))
     b = np.where(mirrored[:, None, None, None], b[..., ::-1], b)
-    a, b = (x.reshape(len(x), 2 * COLOUR * COLOUR) for x in (a, b))
-    strength_a, strength_b = np.sqrt((a * a).mean(1)), np.sqrt((b * b).mean(1))
-    cosine = (a * b).mean(1) / np.maximum(strength_a * strength_b, 1e-6)
+    a, b = (np.where(light[:, None], 0, x).reshape(len(x), 2 * COLOUR * COLOUR) for x in (a, b))
+    count = np.maximum(2 * (~light).sum((1, 2)), 1)
+    strength_a, strength_b = np.sqrt((a * a).sum(1) / count), np.sqrt((b * b).sum(1) / count)
+    cosine = (a * b).sum(1) / count / np.maximum(strength_a * strength_b, 1e-6)
     grey = np.minimum(strength_a, strength_b) < 4
     return np.where(grey, 0, (1 - cosine) / 2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,9 @@ DARK = 60  # 99 of 100 pixels are darker
 BRIGHT = 215  # 99 of 100 pixels are brighter
 LOW_CONTRAST = 50  # from the 1st to the 99th percentile
 BLURRED = 0.2  # of sharpness, which is 0 for slopes and 2/3 for edges between flat parts
-LEVELS = np.arange(256.0)
+LEVELS = np.arange(256)
+STRIP = 2**15  # pixels hashed at once
+UNKNOWN = np.zeros(image_duplicates.LENGTH, np.uint8)
 
 
 class Images(Domain):
@@ -47,7 +50,7 @@ class Images(Domain):
 
     name = "image"
     flags = frozenset({"blank", "flat", "dark", "bright", "low_contrast", "blurred", "small"})
-    version = 1
+    version = 2
 
     def __init__(
         self,
@@ -114,27 +117,45 @@ class Images(Domain):
             sample = self.transform(image)
         except UserError as e:  # the transform's settings are wrong for it, not the file
             raise UserError(f"{found.name}: {e}") from e
-        x = np.ascontiguousarray(to_chw(sample))
-        small = _thumbnail(image)
-        grey = small if small.mode == "L" else small.convert("L")
-        signature = image_duplicates.signature_of(small, grey)
         facts: dict[str, Any] = {
             "width": image.width, "height": image.height, "mode": mode, "format": found.kind, "frames": count,
         }  # fmt: skip
-        seen = _seen(np.asarray(grey), signature)
-        flags = ["blank"] if _is_constant(x) else _flags(seen)
-        if self._enlarged(image):
-            flags.append("small")
         return Item(
-            x=x,
+            x=np.ascontiguousarray(to_chw(sample)),
             digest=_digest(image),
-            signature=signature,
-            quality=_quality(image, found.kind, num_bytes / count, signature, seen["sharpness"]),
+            signature=UNKNOWN,
+            quality=_bytes_kept(image, found.kind, num_bytes / count),
             part=f"frame {frame + 1}" if count > 1 and self.frames == "all" else "",
-            facts=facts | seen,
+            facts=facts,
             actions=tuple(actions),
-            flags=tuple(flags),
+            flags=("small",) if self._enlarged(image) else (),
+            sketch=_thumbnail(image),
         )
+
+    def finished(self, items: list[Item]) -> list[Item]:
+        """Signatures, the numbers behind flags, and quality, of all thumbnails of one shape together"""
+        shapes: dict[tuple[int, ...], list[int]] = {}
+        for i, item in enumerate(items):
+            if item.sketch is not None:
+                shapes.setdefault(item.sketch.shape, []).append(i)
+        out = list(items)
+        for rows in shapes.values():
+            small = np.stack([items[i].sketch for i in rows])
+            grey = image_duplicates.luminance(small)
+            signatures = image_duplicates.signatures(small, grey)
+            seen, constant = _seen(grey, signatures), _are_constant(np.stack([items[i].x for i in rows]))
+            colour = np.abs(signatures[:, image_duplicates.LUMA :].astype(np.int16) - 128).mean(1) > 2
+            for k, i in enumerate(rows):
+                told = {name: values[k] for name, values in seen.items()}
+                out[i] = replace(
+                    items[i],
+                    signature=signatures[k],
+                    quality=items[i].quality + float(colour[k]) / 2 + told["sharpness"] / 1024,
+                    facts=items[i].facts | told,
+                    flags=(*(["blank"] if constant[k] else _flags(told)), *items[i].flags),
+                    sketch=None,
+                )
+        return out
 
     def _enlarged(self, image: Image) -> bool:
         side = max(image.size) if getattr(self.transform, "fit", "") == "pad" else min(image.size)
@@ -165,53 +186,62 @@ class Images(Domain):
 
 
 def _digest(image: Image) -> bytes:
+    """In strips that stay in a core's cache, as all of a photograph's bytes would not"""
     digest = xxhash.xxh3_128(f"{image.mode} {image.width}x{image.height}".encode())
-    digest.update(image.tobytes())
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        whole = rows >= image.height
+        strip = image if whole else image.crop((0, top, image.width, min(top + rows, image.height)))
+        digest.update(strip.tobytes())
     return digest.digest()
 
 
-def _thumbnail(image: Image) -> Image:
-    """As duplicates are searched by it; alpha on white"""
+def _thumbnail(image: Image) -> np.ndarray:
+    """As duplicates are searched by it; alpha on white. (H, W) or (H, W, 3)"""
     from PIL import Image as pil
 
     small = image_duplicates.thumbnail(image)
     if small.mode == "RGBA":
         small = pil.alpha_composite(pil.new("RGBA", small.size, "white"), small).convert("RGB")
-    return small
+    return np.asarray(small)
 
 
-def _is_constant(x: np.ndarray) -> bool:
-    return all(int(plane.max()) - int(plane.min()) <= 2 for plane in x)
+def _are_constant(x: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) uint8 -> (N,) bool"""
+    return ((x.max((2, 3)) - x.min((2, 3))) <= 2).all(1)
 
 
-def _seen(grey: np.ndarray, signature: np.ndarray) -> dict[str, float]:
-    """The numbers behind the flags, of the luma thumbnail."""
-    n = image_duplicates.LUMA
-    counts = np.bincount(signature[:n], minlength=256)
-    mean = float(counts @ LEVELS) / n
-    tail, ranks = n // 100, counts.cumsum()
+def _seen(grey: np.ndarray, signatures: np.ndarray) -> dict[str, list[float]]:
+    """The numbers behind the flags, of N luma thumbnails: N of each. Sums of whole numbers, so whatever N is."""
+    count, n = len(signatures), image_duplicates.LUMA
+    levels = signatures[:, :n] + 256 * np.arange(count)[:, None]
+    counts = np.bincount(levels.ravel(), minlength=256 * count).reshape(count, 256)
+    total, squares = counts @ LEVELS, counts @ LEVELS**2
+    mean, variance = total / n, (n * squares - total**2) / n**2
+    tail, ranks = n // 100, counts.cumsum(1)
     return {
-        "luma_mean": round(mean, 1),
-        "luma_std": round(float(counts @ (LEVELS - mean) ** 2 / n) ** 0.5, 1),
-        "luma_low": int(ranks.searchsorted(tail, "right")),
-        "luma_high": int(ranks.searchsorted(n - 1 - tail, "right")),
-        "sharpness": round(_sharpness(grey.astype(np.float32)), 3),
+        "luma_mean": [round(v, 1) for v in mean.tolist()],
+        "luma_std": [round(v**0.5, 1) for v in variance.tolist()],
+        "luma_low": (ranks <= tail).sum(1).tolist(),
+        "luma_high": (ranks <= n - 1 - tail).sum(1).tolist(),
+        "sharpness": [round(v, 3) for v in _sharpness(grey)],
     }
 
 
-def _sharpness(grey: np.ndarray) -> float:
-    """(H, W) -> 0 for slopes, 2/3 for edges between flat parts, 1 for white noise, whatever the contrast.
+def _sharpness(grey: np.ndarray) -> list[float]:
+    """(N, H, W) -> N: 0 for slopes, 2/3 for edges between flat parts, 1 for white noise, whatever the contrast.
 
     From the ratio of squared differences over two pixels and over one: 4 on a slope, 2 on a clean edge, 1 in noise.
     """
-    if min(grey.shape) < 4:
-        return 1.0
-    one = two = 0.0
-    for g in (grey, grey.T):
-        a, b = (g[1:] - g[:-1]).ravel(), (g[2:] - g[:-2]).ravel()
-        one += float(a @ a) * b.size / a.size
-        two += float(b @ b)
-    return min(1.0, max(0.0, (4 - two / one) / 3)) if one else 1.0
+    if min(grey.shape[1:]) < 4:
+        return [1.0] * len(grey)
+    one, two = np.zeros((2, len(grey)))
+    whole = grey.astype(np.int32)  # 255^2 times the 4,096 pixels of a thumbnail fit
+    for g in (whole, whole.transpose(0, 2, 1)):
+        near, far = g[:, 1:] - g[:, :-1], g[:, 2:] - g[:, :-2]
+        one += np.einsum("nij,nij->n", near, near) * (far[0].size / near[0].size)
+        two += np.einsum("nij,nij->n", far, far)
+    return [min(1.0, max(0.0, (4 - b / a) / 3)) if a else 1.0 for a, b in zip(one.tolist(), two.tolist(), strict=True)]
 
 
 def _flags(seen: dict[str, float]) -> list[str]:
@@ -229,12 +259,12 @@ def _flags(seen: dict[str, float]) -> list[str]:
     return flags
 
 
-def _quality(image: Image, kind: str, num_bytes: float, signature: np.ndarray, sharpness: float) -> float:
-    """More pixels first, then colour, then a lossless file or more bytes a pixel, then sharpness."""
+def _bytes_kept(image: Image, kind: str, num_bytes: float) -> float:
+    """Quality as far as the file tells: more pixels first, then (behind colour, 1/2) a lossless file or more bytes a
+    pixel; behind both comes sharpness, 1/1024."""
     pixels = image.width * image.height
-    colour = np.abs(signature[image_duplicates.LUMA :].astype(np.int16) - 128).mean() > 2
     kept = 1.0 if kind in LOSSLESS else min(0.99, num_bytes / pixels / 3)
-    return pixels + colour / 2 + round(kept * 128) / 512 + sharpness / 1024
+    return pixels + round(kept * 128) / 512
 
 
 def _is_stamp(image: Image, frame: int) -> bool:

@@ -15,10 +15,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gan_kit.data.packed import INDEX, read_index
 from gan_kit.data.prepare.building import Build, Prepared, Settings
+from gan_kit.data.prepare.decoding import load_decoders
 from gan_kit.data.prepare.scan import Listing, scan, shown
 from gan_kit.data.prepare.segments import Limits
 from gan_kit.data.prepare.types import Domain
@@ -61,6 +62,8 @@ def prepare(
     if unknown := sorted(set(settings.drop) - domain.flags):
         raise UserError(f"no flag {unknown[0]!r} to drop; {domain.name} has {', '.join(sorted(domain.flags))}")
     with _disk_errors(out, elsewhere), _work_folder(out / WORK, dry_run) as work:
+        if not (out / INDEX).exists():
+            load_decoders(domain)
         scratch = work / "unpacked"
         listing = scan(source, domain.kinds, leave_out=[out], scratch=scratch, progress=progress)
         if not listing.files:
@@ -151,26 +154,33 @@ def _work_folder(work: Path, dry_run: bool) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
         return
+    with _locked(work):
+        try:
+            yield work
+        except BaseException:
+            if not (work / "segments").is_dir():  # nothing that a next run could go on with
+                shutil.rmtree(work, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    work.parent.rmdir()
+            raise
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _locked(work: Path) -> IO[str]:
+    """The lock's file in the folder that is made for it: closed, it is free."""
     while True:
         work.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError), (work / "lock").open("w") as lock:
+        with contextlib.suppress(FileNotFoundError):  # another process has finished, and removed the folder
+            lock = (work / "lock").open("w")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 print(f"{work.parent} is being prepared by another process: waiting for it", file=sys.stderr)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            if os.fstat(lock.fileno()).st_ino != (work / "lock").stat().st_ino:
-                continue  # the other process has finished, and its work folder is gone: this lock holds nobody back
-            try:
-                yield work
-            except BaseException:
-                if not (work / "segments").is_dir():  # nothing that a next run could go on with
-                    shutil.rmtree(work, ignore_errors=True)
-                    with contextlib.suppress(OSError):
-                        work.parent.rmdir()
-                raise
-            shutil.rmtree(work, ignore_errors=True)
-            return
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(lock.fileno()).st_ino == (work / "lock").stat().st_ino:
+                    return lock
+            lock.close()  # a lock that is gone holds nobody back
 
 
 @contextlib.contextmanager
@@ -183,6 +193,6 @@ def _disk_errors(out: Path, elsewhere: str) -> Iterator[None]:
                 f"the disk of {out} is full ({error.strerror}); make room and run the same command again, it goes on "
                 f"where it stopped; or {elsewhere}"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
             raise UserError(f"{out} cannot be written ({error.strerror}: {error.filename}); {elsewhere}") from error
         raise

@@ -106,7 +106,7 @@ def _looked_up(manifest: Path, ids: set[int], wanted: set[Place]) -> tuple[dict[
 
 
 def _shrunk(png: bytes | None) -> bytes | None:
-    """At most THUMB large, as PNG or JPEG, whichever is shorter."""
+    """At most THUMB large, as PNG where there are few colours, else as JPEG."""
     from PIL import Image as pil
 
     if png is None:
@@ -114,7 +114,8 @@ def _shrunk(png: bytes | None) -> bytes | None:
     with pil.open(io.BytesIO(png), formats=["PNG"]) as opened:
         image = opened.convert("RGB")
     image.thumbnail(THUMB, pil.Resampling.LANCZOS)
-    return min(_encoded(image, "PNG", optimize=True), _encoded(image, "JPEG", quality=88), key=len)
+    drawn = image.getcolors(256) is not None
+    return _encoded(image, "PNG") if drawn else _encoded(image, "JPEG", quality=88)
 
 
 def _sheet(rows: Sequence[Sequence[bytes | None]], together: int) -> bytes | None:

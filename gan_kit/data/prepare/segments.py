@@ -92,11 +92,15 @@ def decode(files: Sequence[Found], domain: Domain, limits: Limits, own_process: 
                 rows.append({**row, "status": "broken", "reason": f"decoding failed ({type(error).__name__}: {told})"})
                 continue
             for item in made:
-                rows.append({
-                    **row, "part": item.part, "actions": list(item.actions), "flags": list(item.flags),
-                    "facts": item.facts, "quality": item.quality, "at": len(items),
-                })  # fmt: skip
+                rows.append({**row, "part": item.part, "at": len(items)})
                 items.append(item)
+    items = domain.finished(items)
+    for row in rows:
+        if "at" in row:
+            item = items[row["at"]]
+            row |= {
+                "actions": list(item.actions), "flags": list(item.flags), "facts": item.facts, "quality": item.quality,
+            }  # fmt: skip
     return Segment(
         rows,
         np.stack([i.x for i in items]) if items else None,

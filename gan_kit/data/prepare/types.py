@@ -52,6 +52,7 @@ class Item:
     facts: numbers and short words for the manifest and its histograms: width, height, mode, seconds, peak_db, ...
     actions: what was done, in words that count well: "turned by EXIF", "alpha on white", "44100 Hz to 22050 Hz"
     flags: what a person may not want: "blank", "blurred", "dark", "silent", "clipped", ...
+    sketch: what `Domain.finished` finds the rest by; None for an item that is finished
     """
 
     x: np.ndarray
@@ -62,6 +63,7 @@ class Item:
     facts: dict[str, Any] = field(default_factory=dict)
     actions: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    sketch: Any = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,14 @@ class Domain(ABC):
 
     @abstractmethod
     def items(self, data: bytes, found: Found) -> Iterator[Item]:
-        """Decode and normalise one file's bytes. Raises Unusable; never lets a decoder's own error out."""
+        """Decode and normalise one file's bytes. Raises Unusable; never lets a decoder's own error out.
+
+        Items may lack what is found for many of them at once: see `finished`.
+        """
+
+    def finished(self, items: list[Item]) -> list[Item]:
+        """The items of some files, whole. What comes of one does not depend on the others."""
+        return items
 
     @abstractmethod
     def near(self, signatures: np.ndarray, progress: bool = False) -> Near:

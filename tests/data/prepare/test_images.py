@@ -31,7 +31,8 @@ def coded(image: Image.Image, kind: str, **options) -> bytes:
 
 def read(data: bytes, name: str = "a", **options) -> list[Item]:
     domain = Images(**{"transform": Resize(8)} | options)
-    return list(domain.items(data, Found(name, Path(name), None, kind_of(data[:4096], name), len(data), 0)))
+    found = Found(name, Path(name), None, kind_of(data[:4096], name), len(data), 0)
+    return domain.finished(list(domain.items(data, found)))
 
 
 def pixel(data: bytes, **options) -> list[int]:
@@ -216,6 +217,28 @@ def test_jpegs_of_all_kinds_are_whole_or_not(options: dict) -> None:
     assert "stray marker" in reason(cut + b"\xff\x3f" + data[len(cut) + 2 :])
 
 
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"optimize": True}, {"quality": 20}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_that_lacks_its_end_marker_alone_is_kept(options: dict, mode: str) -> None:
+    data = coded(texture(61).convert(mode), "jpeg", **options)
+    (whole,) = read(data)
+    for cut in (1, 2):
+        (item,) = read(data[:-cut])
+        assert (item.x == whole.x).all()
+        assert item.digest == whole.digest
+        assert item.actions[0] == "end marker missing"
+    assert "end marker missing" not in whole.actions
+    for cut in (3, 4, 6, 12, 40):
+        assert reason(data[:-cut]) == "truncated: a JPEG without its end marker"
+        assert reason(data[:-cut] + bytes(cut)) == "truncated: a JPEG without its end marker"
+    assert reason(data[:-2] + b"<html>502 Bad Gateway</html>") == "truncated: a JPEG without its end marker"
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_blocks": 2}])
+def test_where_more_scans_could_follow_the_end_marker_is_needed(options: dict) -> None:
+    assert reason(coded(texture(), "jpeg", **options)[:-2]) == "truncated: a JPEG without its end marker"
+
+
 def test_a_jpegs_own_thumbnail_is_not_its_end() -> None:
     exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\0\0\0\0\0" + coded(Image.new("L", (8, 8)), "jpeg")
     data = coded(texture(), "jpeg", exif=exif)
@@ -345,6 +368,29 @@ def test_a_copy_in_another_format_has_the_same_hash() -> None:
         assert read(coded(turned, "png"))[0].digest != same[0]
     wide, high = Image.new("RGB", (20, 10)), Image.new("RGB", (10, 20))
     assert read(coded(wide, "png"))[0].digest != read(coded(high, "png"))[0].digest
+
+
+def test_an_item_does_not_depend_on_those_it_is_finished_with() -> None:
+    domain = Images(Resize(16))
+    pictures = [texture(side, seed) for seed, side in enumerate((96, 20, 64, 3, 300, 40))]
+    pictures += [texture(64).convert("L"), Image.new("RGB", (70, 80), "navy"), texture(90).resize((640, 32))]
+    files = [coded(picture, "png") for picture in pictures]
+    together: list[Item] = []
+    for data in files:
+        together += domain.items(data, Found("a", Path("a"), None, "png", len(data), 0))
+    for data, item in zip(files, domain.finished(together), strict=True):
+        (alone,) = read(data, transform=Resize(16))
+        assert (item.signature == alone.signature).all()
+        assert (item.quality, item.facts, item.flags) == (alone.quality, alone.facts, alone.flags)
+        assert item.facts.keys() >= {"luma_mean", "luma_std", "luma_low", "luma_high", "sharpness"}
+        assert item.sketch is None
+
+
+def test_the_numbers_behind_flags_are_those_of_the_thumbnail() -> None:
+    (item,) = read(coded(texture(64), "png"))
+    luma = np.sort(item.signature[:1024].astype(float))
+    told = {"luma_mean": luma.mean(), "luma_std": luma.std(), "luma_low": luma[10], "luma_high": luma[1013]}
+    assert {name: item.facts[name] for name in told} == pytest.approx(told, abs=0.051)
 
 
 def test_an_item_is_what_the_contract_says() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 import tarfile
 import time
@@ -23,6 +24,7 @@ from PIL import Image
 from gan_kit.data import Packed, Resize
 from gan_kit.data.packed import Shards, verify
 from gan_kit.data.prepare import Images, Limits, Settings, prepare
+from gan_kit.data.prepare.decoding import _cuts
 from gan_kit.data.prepare.types import Domain, Found, Item, Near, Unusable
 from gan_kit.types import UserError
 
@@ -125,6 +127,22 @@ def test_labels_from_a_table(messy: Path, tmp_path: Path) -> None:
     rows = made(messy, tmp_path / "out", labels=str(table))
     assert Packed(tmp_path / "out").index["class_names"] == ["0", "1", "2"]
     assert [rows[name]["label"] for name in names] == [i % 3 for i in range(len(names))]
+
+
+@given(st.lists(st.integers(0, 2**26), max_size=300))
+def test_segments_hold_all_files_in_order_and_little_each(sizes: list[int]) -> None:
+    cuts = list(_cuts(sizes))
+    assert [i for start, stop in cuts for i in range(start, stop)] == list(range(len(sizes)))
+    for start, stop in cuts:
+        assert 1 <= stop - start <= 64
+        assert stop - start == 1 or sum(sizes[start:stop]) <= 2**25
+
+
+def test_few_large_files_are_many_segments() -> None:
+    """so that no process has the last ones all to itself"""
+    cuts = list(_cuts([2**20] * 200))
+    assert max(stop - start for start, stop in cuts) <= 200 / 16
+    assert cuts[-1] == (199, 200)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.data())
@@ -367,6 +385,23 @@ def test_a_segment_damaged_in_its_middle_is_made_anew(messy: Path, tmp_path: Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(building.Build, "pack", spoil)
         with pytest.raises(UserError, match="run the same command again"):
+            made(messy, out)
+    assert sum(row["status"] == "kept" for row in made(messy, out).values()) == 30
+
+
+def test_an_out_that_is_removed_meanwhile_is_told(messy: Path, tmp_path: Path) -> None:
+    from gan_kit.data.prepare import building
+
+    out = tmp_path / "out"
+    pack = building.Build.pack
+
+    def removed(self: building.Build, plan: dict) -> None:
+        shutil.rmtree(out)
+        pack(self, plan)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building.Build, "pack", removed)
+        with pytest.raises(UserError, match="cannot be written"):
             made(messy, out)
     assert sum(row["status"] == "kept" for row in made(messy, out).values()) == 30
 

@@ -186,9 +186,9 @@ def test_neighbouring_stretches_of_one_sound_are_not_the_same() -> None:
 def test_a_crowd_of_equal_sounds_does_not_blow_up() -> None:
     one = signatures([voice(0), np.zeros(8), voice(1)])
     crowd = one[np.repeat([0, 1, 2], [1500, 1500, 1])]
-    start = time.perf_counter()
+    start = time.process_time()
     found = near(crowd)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
     assert len(found.same) == 1499
     assert found.reasons == ("flat",) * 1499
 
@@ -199,9 +199,9 @@ def test_a_crowd_of_hums_does_not_blow_up() -> None:
     hum = signature(np.sin(2 * np.pi * 100 * t), RATE, 1).astype(int)
     crowd = np.clip(hum + rng.integers(-1, 2, (1500, LENGTH)), -127, 127).astype(np.int8)
     crowd[:, -1] = 0
-    start = time.perf_counter()
+    start = time.process_time()
     found = near(crowd)
-    assert time.perf_counter() - start < 60
+    assert time.process_time() - start < 60
     assert len(found.same) == 0
 
 

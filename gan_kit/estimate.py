@@ -156,7 +156,8 @@ def _probe(build: _door.Builder, gan: Any, data: Any, steps: int) -> dict[str, f
         build.cfg.trainer[key] = 1
     if "strategy" in build.cfg.trainer:
         build.cfg.trainer.strategy = "auto"
-    trainer = build("trainer", callbacks=[clock], logger=False, max_steps=steps, enable_checkpointing=False)
+    compiling = [build("callbacks.compile")] if build.cfg.callbacks.get("compile") else []
+    trainer = build("trainer", callbacks=[*compiling, clock], logger=False, max_steps=steps, enable_checkpointing=False)
     before = _peak_bytes(gan)
     trainer.fit(gan, datamodule=data)
     times = clock.times[max(1, steps // 3) :]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_kit.data.packed import Shards
 from gan_kit.types import UserError
 
 __all__ = ["BatchLoader", "RawBatch"]
@@ -44,7 +45,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        x: np.ndarray,
+        x: np.ndarray | Shards,
         y: np.ndarray | None = None,
         *,
         batch_size: int,
@@ -98,6 +99,8 @@ class BatchLoader:
         share = self.batch_size // self.world_size
         mine = slice(self.rank * share, (self.rank + 1) * share)
         rows = self.order(epoch)[position * self.batch_size :][mine]
+        if isinstance(self.x, Shards):
+            rows = self.x.standing_in(rows)
         flip = None
         if self.hflip:
             flip = torch.from_numpy(_bits(self.batch_size, self.seed, FLIP, epoch, position)[mine] >> 63 == 1)
@@ -147,7 +150,7 @@ def _bits(n: int, *key: int) -> np.ndarray:
     return np.random.Philox(np.random.SeedSequence(key)).random_raw(n)
 
 
-def _take(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _take(x: np.ndarray | Shards, rows: np.ndarray) -> np.ndarray:
     # Read in file order, hand over in drawn order: with sorted batches, ranks would get different classes
     # from data stored class by class.
     by_file = np.argsort(rows)

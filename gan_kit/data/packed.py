@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import bisect
 import json
+import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from gan_kit.data.arrays import Arrays
 from gan_kit.files import sha256_of
 from gan_kit.types import UserError
 
-__all__ = ["INDEX", "Damaged", "Packed", "Shards", "verify"]
+__all__ = ["INDEX", "Damaged", "Packed", "Shards", "Watch", "verify"]
 
 INDEX = "dataset.json"
 FORMAT = 1
@@ -24,11 +25,55 @@ class Damaged(UserError):
     """A data set's files are not what was written."""
 
 
-class Shards:
-    """Arrays of one row shape end to end, as far as reading goes: len, shape, dtype, and rows by slice or indices."""
+class Watch:
+    """Whether files that are mapped into memory are still what they were when they were opened.
 
-    def __init__(self, parts: list[np.ndarray]):
-        self.parts = parts
+    A file that is written to or cut short in mid-run is found by its time and size, which cost a microsecond, before it
+    is read: past its new end a mapping kills the process. Only then is its checksum taken.
+
+    files: path and SHA-256 of each; cure: for the message
+    skip: True tells of a damaged file once and counts it in `lost`; False raises Damaged
+    """
+
+    def __init__(self, files: list[tuple[Path, str]], cure: str, skip: bool = False):
+        self.files, self.cure, self.skip = files, cure, skip
+        self.stamps = [_stamp(path) for path, _ in files]
+        self.lost: set[int] = set()
+
+    def sound(self, number: int) -> bool:
+        if number in self.lost:
+            return False
+        path, sha256 = self.files[number]
+        before, now = self.stamps[number], _stamp(path)
+        if now == before or now is None or before is None or now[0] != before[0]:
+            return True  # or its name is gone, or another file's, and the mapping holds the one that was opened
+        if now[1] == before[1] and sha256_of(path) == sha256:
+            self.stamps[number] = now  # touched only
+            return True
+        what = "is cut short" if now[1] < before[1] else "is not what was written"
+        if not self.skip or len(self.lost) + 1 == len(self.files):
+            raise Damaged(f"{path} {what} since it was opened: {self.cure}, and go on with resume=")
+        warnings.warn(f"{path} {what} since it was opened: it is left out from here on; {self.cure}", stacklevel=2)
+        self.lost.add(number)
+        return False
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class Shards:
+    """Arrays of one row shape end to end, as far as reading goes: len, shape, dtype, and rows by slice or indices.
+
+    watch: tells before each reading whether the file of a part is sound
+    """
+
+    def __init__(self, parts: list[np.ndarray], watch: Watch | None = None):
+        self.parts, self.watch = parts, watch
         self.starts = [0]
         for part in parts:
             self.starts.append(self.starts[-1] + len(part))
@@ -44,11 +89,13 @@ class Shards:
             yield from part
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """One row, a slice, or an array of row numbers or of booleans -> a copy of these rows."""
+        """One row, a slice, or an array of row numbers or of booleans -> a copy of these rows; of a tuple the first
+        part says which rows, and the rest applies to each."""
+        if isinstance(rows, tuple):
+            one = isinstance(rows[0], int | np.integer)
+            return self[rows[0]][rows[1:] if one else (slice(None), *rows[1:])]
         if isinstance(rows, int | np.integer):
-            row = range(len(self))[rows]
-            part = bisect.bisect_right(self.starts, row) - 1
-            return self.parts[part][row - self.starts[part]]
+            return self[np.array([range(len(self))[rows]])][0]
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
         rows = np.asarray(rows)
@@ -57,12 +104,30 @@ class Shards:
         rows = np.where(rows < 0, rows + len(self), rows)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise IndexError(f"rows from {rows.min()} to {rows.max()} of {len(self)}")
+        rows = self.standing_in(rows)
+        if len(self.parts) == 1:
+            return self.parts[0][rows]
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        which = np.searchsorted(self.starts, rows, side="right") - 1
+        which = self._parts_of(rows)
         for part in np.unique(which):
             here = which == part
             out[here] = self.parts[part][rows[here] - self.starts[part]]
         return out
+
+    def standing_in(self, rows: np.ndarray) -> np.ndarray:
+        """The row numbers, but for those of lost shards: rows of the others in their place, always the same ones."""
+        while self.watch is not None:
+            which = self._parts_of(rows)
+            lost = [part for part in np.unique(which).tolist() if not self.watch.sound(part)]
+            if not lost:
+                break
+            left = [np.arange(a, b) for i, (a, b) in enumerate(pairwise(self.starts)) if i not in self.watch.lost]
+            others = np.concatenate(left)
+            rows = np.where(np.isin(which, lost), others[rows % len(others)], rows)
+        return rows
+
+    def _parts_of(self, rows: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.starts, rows, side="right") - 1
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         whole = np.concatenate(self.parts)
@@ -73,12 +138,14 @@ class Packed:
     """A data set that `python -m gan_kit.prepare` has made.
 
     root: the folder with dataset.json
+    skip: a shard that is damaged while it is in use is left out from then on, and a warning names it; else that is an
+        error. At opening it is one in any case
 
     Raises UserError where it is not one, not finished, or not whole.
     """
 
-    def __init__(self, root: str | Path):
-        self.root = Path(root).expanduser()
+    def __init__(self, root: str | Path, skip: bool = False):
+        self.root, self.skip = Path(root).expanduser(), skip
         self.index = read_index(self.root)
         self._loaded: dict[str, Arrays] = {}
 
@@ -87,7 +154,7 @@ class Packed:
         return tuple(split for split, count in self.index["counts"].items() if count)
 
     def load(self, split: str) -> Arrays:
-        """-> x (N, C, H, W) uint8 or (N, C, T) int16, mapped from the disk; y (N,) int64, or None without labels"""
+        """-> x `Shards`, mapped: (N, C, H, W) uint8 or (N, C, T) int16; y (N,) int64, or None without labels"""
         if split not in self._loaded:
             self._loaded[split] = self._load(split)
         return self._loaded[split]
@@ -100,7 +167,7 @@ class Packed:
                 f"{self.root} holds no {split} split: it has {have}; prepare it with {split}_fraction=0.05, say"
             )
         shape = tuple(self.index["shape"])
-        parts = []
+        parts, files = [], []
         for shard in self.index["shards"][split]:
             path = self.root / shard["file"]
             try:
@@ -113,6 +180,7 @@ class Packed:
                     f"{(shard['rows'], *shape)} of {self.index['dtype']}: {_cure(self.root)}"
                 )
             parts.append(part)
+            files.append((path, shard["sha256"]))
         y = None
         if self.index["class_names"]:
             try:
@@ -121,7 +189,7 @@ class Packed:
                 raise Damaged(f"{self.root}: its labels can't be read ({error}): {_cure(self.root)}") from error
             if len(y) != counts[split]:
                 raise Damaged(f"{self.root}: {len(y)} labels of {counts[split]} samples: {_cure(self.root)}")
-        x: Any = parts[0] if len(parts) == 1 else Shards(parts)
+        x: Any = Shards(parts, Watch(files, _cure(self.root), self.skip))
         return Arrays(x, y, tuple(self.index["class_names"]), sha256=f"{self.index['sha256']}/{split}")
 
 

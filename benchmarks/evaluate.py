@@ -61,9 +61,9 @@ def real(pictures: int) -> tuple[Tensor, Tensor]:
             block.register_forward_hook(lambda _net, _given, out: channels.append(out.mean((2, 3))))
     sets = []
     for split in ("train", "test"):
-        x, _, _ = FashionMNIST().load(split)
+        x = FashionMNIST().load(split).x
         rows = []
-        for part in torch.from_numpy(x[:pictures]).split(64):
+        for part in torch.tensor(x[:pictures]).split(64):
             channels.clear()
             rows.append(torch.cat([net.extract(part).features, *channels], 1))
         sets.append(torch.cat(rows).double())

@@ -133,10 +133,14 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, r
     mean1, cov1, mean2, cov2 = (t.double() for t in (mean1, cov1, mean2, cov2))
     if not all(t.sum().isfinite() for t in (mean1, cov1, mean2, cov2)):  # NaN and inf stay in a sum
         raise UserError("the features' mean or covariance is not finite; look for NaN or inf in the samples")
-    root = cov_root(cov1) if root1 is None else root1.double()
-    overlap = _overlap_of_full_rank(root, cov2)
+    part1, part2 = cov1, cov2
+    live = (cov1.diagonal() > 0) & (cov2.diagonal() > 0)
+    if root1 is None and not live.all():  # a feature that never varies on one side adds nothing to tr (C1 C2)^½
+        part1, part2 = cov1[live][:, live], cov2[live][:, live]
+    root = cov_root(part1) if root1 is None else root1.double()
+    overlap = _overlap_of_full_rank(root, part2)
     if overlap is None:
-        return _distance(_Gaussian(mean1, cov1.trace(), root), _of_moments(mean2, cov2))
+        overlap = _overlap(root, cov_root(part2))
     return ((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap).clamp(min=0)
 
 
@@ -144,6 +148,8 @@ def _cholesky(cov: Tensor) -> tuple[Tensor, int]:
     """The lower factor of (F, F), in Fortran's order, and whether there is none: LAPACK's, without torch's copies."""
     from scipy.linalg import lapack
 
+    if not len(cov):
+        return cov, 0
     root, failed = lapack.dpotrf(cov.numpy().T, lower=1)
     return torch.from_numpy(root), failed
 

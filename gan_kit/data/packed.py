@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import warnings
 from collections.abc import Iterator
@@ -26,36 +27,47 @@ class Damaged(UserError):
 
 
 class Watch:
-    """Whether files that are mapped into memory are still what they were when they were opened.
+    """Whether the files of a split, which are mapped into memory, are still what they were when they were opened.
 
-    A file that is written to or cut short in mid-run is found by its time and size, which cost a microsecond, before it
-    is read: past its new end a mapping kills the process. Only then is its checksum taken.
+    One that is written to or cut short in mid-run is found by its time and size, in a microsecond, before rows are
+    read: past its new end a mapping kills the process. Only then is its checksum taken.
 
-    files: path and SHA-256 of each; cure: for the message
-    skip: True tells of a damaged file once and counts it in `lost`; False raises Damaged
+    files: path, SHA-256 and number of rows of each; cure: for the message
+    skip: True tells of a damaged file once and has rows of the others stand in; False raises Damaged
     """
 
-    def __init__(self, files: list[tuple[Path, str]], cure: str, skip: bool = False):
+    def __init__(self, files: list[tuple[Path, str, int]], cure: str, skip: bool = False):
         self.files, self.cure, self.skip = files, cure, skip
-        self.stamps = [_stamp(path) for path, _ in files]
+        self.starts = np.cumsum([0] + [rows for _, _, rows in files])
+        self.stamps = [_stamp(path) for path, _, _ in files]
         self.lost: set[int] = set()
 
-    def sound(self, number: int) -> bool:
-        if number in self.lost:
-            return False
-        path, sha256 = self.files[number]
+    def standing_in(self, rows: np.ndarray) -> np.ndarray:
+        """The row numbers, but for those of lost files: rows of the others in their place, always the same ones."""
+        for number in range(len(self.files)):
+            self._look(number)
+        if not self.lost:
+            return rows
+        kept = [np.arange(a, b) for i, (a, b) in enumerate(pairwise(self.starts)) if i not in self.lost]
+        others = np.concatenate(kept)
+        which = np.searchsorted(self.starts, rows, side="right") - 1
+        return np.where(np.isin(which, list(self.lost)), others[rows % len(others)], rows)
+
+    def _look(self, number: int) -> None:
+        path, sha256, _ = self.files[number]
         before, now = self.stamps[number], _stamp(path)
-        if now == before or now is None or before is None or now[0] != before[0]:
-            return True  # or its name is gone, or another file's, and the mapping holds the one that was opened
+        if number in self.lost or now == before:
+            return
+        if now is None or before is None or now[0] != before[0]:
+            return  # its name is gone, or another file's: the mapping holds the one that was opened
         if now[1] == before[1] and sha256_of(path) == sha256:
             self.stamps[number] = now  # touched only
-            return True
+            return
         what = "is cut short" if now[1] < before[1] else "is not what was written"
         if not self.skip or len(self.lost) + 1 == len(self.files):
             raise Damaged(f"{path} {what} since it was opened: {self.cure}, and go on with resume=")
         warnings.warn(f"{path} {what} since it was opened: it is left out from here on; {self.cure}", stacklevel=2)
         self.lost.add(number)
-        return False
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -67,13 +79,10 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 class Shards:
-    """Arrays of one row shape end to end, as far as reading goes: len, shape, dtype, and rows by slice or indices.
+    """Arrays of one row shape end to end, as far as reading goes: len, shape, dtype, and rows by slice or indices."""
 
-    watch: tells before each reading whether the file of a part is sound
-    """
-
-    def __init__(self, parts: list[np.ndarray], watch: Watch | None = None):
-        self.parts, self.watch = parts, watch
+    def __init__(self, parts: list[np.ndarray]):
+        self.parts = parts
         self.starts = [0]
         for part in parts:
             self.starts.append(self.starts[-1] + len(part))
@@ -89,13 +98,11 @@ class Shards:
             yield from part
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """One row, a slice, or an array of row numbers or of booleans -> a copy of these rows; of a tuple the first
-        part says which rows, and the rest applies to each."""
-        if isinstance(rows, tuple):
-            one = isinstance(rows[0], int | np.integer)
-            return self[rows[0]][rows[1:] if one else (slice(None), *rows[1:])]
+        """One row, a slice, or an array of row numbers or of booleans -> a copy of these rows."""
         if isinstance(rows, int | np.integer):
-            return self[np.array([range(len(self))[rows]])][0]
+            row = range(len(self))[rows]
+            part = bisect.bisect_right(self.starts, row) - 1
+            return self.parts[part][row - self.starts[part]]
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
         rows = np.asarray(rows)
@@ -104,30 +111,12 @@ class Shards:
         rows = np.where(rows < 0, rows + len(self), rows)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise IndexError(f"rows from {rows.min()} to {rows.max()} of {len(self)}")
-        rows = self.standing_in(rows)
-        if len(self.parts) == 1:
-            return self.parts[0][rows]
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        which = self._parts_of(rows)
+        which = np.searchsorted(self.starts, rows, side="right") - 1
         for part in np.unique(which):
             here = which == part
             out[here] = self.parts[part][rows[here] - self.starts[part]]
         return out
-
-    def standing_in(self, rows: np.ndarray) -> np.ndarray:
-        """The row numbers, but for those of lost shards: rows of the others in their place, always the same ones."""
-        while self.watch is not None:
-            which = self._parts_of(rows)
-            lost = [part for part in np.unique(which).tolist() if not self.watch.sound(part)]
-            if not lost:
-                break
-            left = [np.arange(a, b) for i, (a, b) in enumerate(pairwise(self.starts)) if i not in self.watch.lost]
-            others = np.concatenate(left)
-            rows = np.where(np.isin(which, lost), others[rows % len(others)], rows)
-        return rows
-
-    def _parts_of(self, rows: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self.starts, rows, side="right") - 1
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         whole = np.concatenate(self.parts)
@@ -154,7 +143,7 @@ class Packed:
         return tuple(split for split, count in self.index["counts"].items() if count)
 
     def load(self, split: str) -> Arrays:
-        """-> x `Shards`, mapped: (N, C, H, W) uint8 or (N, C, T) int16; y (N,) int64, or None without labels"""
+        """-> x (N, C, H, W) uint8 or (N, C, T) int16, mapped from the disk; y (N,) int64, or None without labels"""
         if split not in self._loaded:
             self._loaded[split] = self._load(split)
         return self._loaded[split]
@@ -180,7 +169,7 @@ class Packed:
                     f"{(shard['rows'], *shape)} of {self.index['dtype']}: {_cure(self.root)}"
                 )
             parts.append(part)
-            files.append((path, shard["sha256"]))
+            files.append((path, shard["sha256"], len(part)))
         y = None
         if self.index["class_names"]:
             try:
@@ -189,8 +178,9 @@ class Packed:
                 raise Damaged(f"{self.root}: its labels can't be read ({error}): {_cure(self.root)}") from error
             if len(y) != counts[split]:
                 raise Damaged(f"{self.root}: {len(y)} labels of {counts[split]} samples: {_cure(self.root)}")
-        x: Any = Shards(parts, Watch(files, _cure(self.root), self.skip))
-        return Arrays(x, y, tuple(self.index["class_names"]), sha256=f"{self.index['sha256']}/{split}")
+        x: Any = parts[0] if len(parts) == 1 else Shards(parts)
+        watch = Watch(files, _cure(self.root), self.skip)
+        return Arrays(x, y, tuple(self.index["class_names"]), f"{self.index['sha256']}/{split}", watch.standing_in)
 
 
 def read_index(root: Path) -> dict[str, Any]:

@@ -78,5 +78,5 @@ def starts(arrays: Arrays, samples: int) -> Arrays:
     x: Any = arrays.x
     if x.shape[-1] == samples:
         return arrays
-    x = Shards([part[..., :samples] for part in x.parts], x.watch) if isinstance(x, Shards) else x[..., :samples]
+    x = Shards([part[..., :samples] for part in x.parts]) if isinstance(x, Shards) else x[..., :samples]
     return dataclasses.replace(arrays, x=x, sha256=arrays.sha256 and f"{arrays.sha256}/first {samples}")

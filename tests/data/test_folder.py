@@ -59,7 +59,7 @@ def test_subfolders_are_classes_in_the_order_of_their_names(photos: Path) -> Non
     assert np.bincount(arrays.y).tolist() == [10, 11]
     assert arrays.x.shape == (21, 3, 8, 8)
     assert arrays.x.dtype == np.uint8
-    assert all(isinstance(part, np.memmap) for part in arrays.x.parts)
+    assert isinstance(arrays.x, np.memmap)
 
 
 def test_a_flat_folder_has_no_labels_and_keeps_the_order_of_names(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ WAYS = ("plain", "micro-batches of a quarter", "micro-batches of a sixteenth", "
 
 def critic(width: int) -> Any:
     torch.manual_seed(0)
-    return R3GANDiscriminator(32, 3, 0, widths=[2 * width, 2 * width, width, width], blocks=2, expansion=1, group_size=None)
+    widths = [2 * width, 2 * width, width, width]
+    return R3GANDiscriminator(32, 3, 0, widths=widths, blocks=2, expansion=1, group_size=None)
 
 
 def checkpointed(net: Any) -> None:

@@ -1,14 +1,15 @@
 """What data parallel training costs: two processes of one thread against one process of two, and our strategy against
 a DistributedDataParallel around each net.
 
-    python benchmarks/ddp.py [--width 16] [--batch 64] [--rounds 12] [--steps 8]
+    python benchmarks/ddp.py [--width 16] [--batch 64 128 256] [--rounds 8] [--steps 8]
 
 Two ranks run for the whole time and take turns with one process of two threads: while one works, the others wait in a
 socket, which takes no CPU. A figure is the median of the rounds' ratios with their quartiles, so that a machine that
 others use too says the same; but two OpenMP threads that share a core with somebody else wait for each other in a
 loop and slow down many times over: believe the throughput of a quiet machine only.
 
-Averaging and waiting is the share of a step that a rank spends in `average_gradients`.
+Averaging and waiting is the share of a step that a rank spends in `average_gradients`. `--batch` counts the samples of
+both ranks together: what it costs to call torch's operations falls on each process whole, however few its samples are.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import socket
 import statistics
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
@@ -118,10 +120,11 @@ def batch_of(size: int, rank: int, world: int) -> Batch:
     return Batch(x[mine], (torch.arange(size) % 10)[mine])
 
 
-def serve(commands: Connection, rank: int, world: int, port: int, width: int, size: int) -> None:
-    """Take steps when told to; -> (seconds, seconds of them in average_gradients)."""
+def serve(commands: Connection, rank: int, world: int, port: int, width: int, threads: int) -> None:
+    """Take steps when told to; -> (seconds, seconds of them in average_gradients, D's last loss). The side "all-reduce"
+    sums so many bytes over the ranks instead."""
     warnings.simplefilter("ignore")  # torch's, of the wrapper's strides and arguments
-    torch.set_num_threads(1 if world > 1 else 2)
+    torch.set_num_threads(threads)
     sides: dict[str, Bare] = {}
     spent = [0.0]
     if world > 1:
@@ -140,9 +143,12 @@ def serve(commands: Connection, rank: int, world: int, port: int, width: int, si
         sides["per-net DDP"] = made(Wrapped, width, rank, world, lambda _: None)
     else:
         sides["alone"] = made(Bare, width, rank, world, None)
-    batch = batch_of(size, rank, world)
     while (told := commands.recv()) is not None:
-        side, steps = told
+        side, size, steps = told
+        if side == "all-reduce":
+            commands.send((all_reduced(size, steps), 0.0, 0.0))
+            continue
+        batch = batch_of(size, rank, world)
         if world > 1:
             dist.barrier()
         spent[0], began = 0.0, time.perf_counter()
@@ -151,6 +157,16 @@ def serve(commands: Connection, rank: int, world: int, port: int, width: int, si
         commands.send((time.perf_counter() - began, spent[0], float(sides[side].scalars["loss_d"])))
     if world > 1:
         dist.destroy_process_group()
+
+
+def all_reduced(size: int, times: int) -> float:
+    """Seconds."""
+    flat = torch.zeros(size // 4)
+    dist.barrier()
+    began = time.perf_counter()
+    for _ in range(times):
+        dist.all_reduce(flat)
+    return time.perf_counter() - began
 
 
 def free_port() -> int:
@@ -164,58 +180,77 @@ def quartiles(values: list[float]) -> str:
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("width", 16), ("batch", 64), ("rounds", 12), ("steps", 8)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    a = parser.parse_args()
+def begun(width: int, threads_alone: int) -> tuple[Callable[..., tuple[float, float, float]], Callable[[], None]]:
+    """Two ranks of one thread and a process alone. -> turn(side, batch, steps) -> seconds, share of averaging, D's
+    loss; and what ends the processes."""
     os.environ.pop("OMP_NUM_THREADS", None)
     context = mp.get_context("spawn")
     port = free_port()
     lines, processes = [], []
-    for rank, world in ((0, 2), (1, 2), (0, 1)):
+    for rank, world, threads in ((0, 2, 1), (1, 2, 1), (0, 1, threads_alone)):
         ours, theirs = context.Pipe()
-        processes.append(context.Process(target=serve, args=(theirs, rank, world, port, a.width, a.batch), daemon=True))
+        given = (theirs, rank, world, port, width, threads)
+        processes.append(context.Process(target=serve, args=given, daemon=True))
         processes[-1].start()
         theirs.close()  # or a process that fails is waited for
         lines.append(ours)
 
-    def turn(side: str, steps: int) -> tuple[float, float, float]:
+    def turn(side: str, size: int, steps: int) -> tuple[float, float, float]:
         these = lines[2:] if side == "alone" else lines[:2]
         for line in these:
-            line.send((side, steps))
+            line.send((side, size, steps))
         answers = [line.recv() for line in these]
         losses = [loss for _, _, loss in answers]
         return max(s for s, _, _ in answers), statistics.mean(w / s for s, w, _ in answers), statistics.mean(losses)
 
+    def end() -> None:
+        for line, process in zip(lines, processes, strict=True):
+            line.send(None)
+            process.join()
+
+    return turn, end
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 128, 256], help="global; a row of the table each")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=8, help="of a turn; one in eight takes the penalty")
+    a = parser.parse_args()
+    turn, end = begun(a.width, threads_alone=2)
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, width {a.width}, {a.rounds} rounds")
+    print("median (quartiles)\n")
+    rows = [measured(size, a.steps, a.rounds, turn) for size in a.batch]
+    end()
+    print(f"\n| {' | '.join(rows[0])} |\n{'|---' * len(rows[0])}|")
+    for found in rows:
+        print(f"| {' | '.join(found.values())} |")
+
+
+def measured(size: int, steps: int, rounds: int, turn: Callable[..., Any]) -> dict[str, str]:
+    """A row of the table for a global batch: the sides take turns of some steps."""
     sides = ("alone", "ours", "per-net DDP")
     for side in sides:
-        turn(side, a.steps)  # warm-up; all sides have then taken the same steps
+        turn(side, size, steps)  # warm-up; all sides have then taken the same steps
     times: dict[str, list[float]] = {side: [] for side in sides}
-    shares = []
-    for round_ in range(a.rounds):
+    shares, losses = [], {}
+    for round_ in range(rounds):
         for side in sides if round_ % 2 else sides[::-1]:
-            seconds, share, loss = turn(side, a.steps)
-            times[side].append(seconds / a.steps)
+            seconds, share, losses[side] = turn(side, size, steps)
+            times[side].append(seconds / steps)
             if side == "ours":
                 shares.append(share)
-            if round_ == 0:
-                print(f"{side}: loss_d {loss:.6f} after {2 * a.steps} steps")
-    for line, process in zip(lines, processes, strict=True):
-        line.send(None)
-        process.join()
+    print(f"batch {size}: loss_d " + ", ".join(f"{side} {losses[side]:.6f}" for side in sides), flush=True)
     alone, ours, wrapped = (times[side] for side in sides)
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, width {a.width}, batch {a.batch}")
-    print("| what | figure | quartiles |\n|---|---|---|")
-    for what, values in (
-        ("one process of 2 threads, ms a step", [1e3 * t for t in alone]),
-        ("two processes of 1 thread, ms a step", [1e3 * t for t in ours]),
-        ("throughput of two processes, of one's", [x / y for x, y in zip(alone, ours, strict=True)]),
-        ("averaging and waiting, share of a step", shares),
-        ("our strategy's time, of per-net DDP's", [x / y for x, y in zip(ours, wrapped, strict=True)]),
-    ):
-        figure, _, rest = quartiles(values).partition(" ")
-        print(f"| {what} | {figure} | {rest.strip('()')} |")
+    return {
+        "batch": str(size),
+        "one process of 2 threads, ms a step": quartiles([1e3 * t for t in alone]),
+        "two of 1 thread, ms a step": quartiles([1e3 * t for t in ours]),
+        "throughput of two, of one's": quartiles([x / y for x, y in zip(alone, ours, strict=True)]),
+        "averaging and waiting, share of a step": quartiles(shares),
+        "our time, of per-net DDP's": quartiles([x / y for x, y in zip(ours, wrapped, strict=True)]),
+    }
 
 
 if __name__ == "__main__":

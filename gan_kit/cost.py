@@ -20,10 +20,10 @@ from gan_kit.adversarial.players import frozen
 from gan_kit.files import write_whole
 from gan_kit.types import Batch
 
-__all__ = ["StepCost", "flops_of", "keep_cost", "peak_flops", "step_cost", "training_cost"]
+__all__ = ["FlopCounter", "StepCost", "flops_of", "keep_cost", "peak_flops", "step_cost", "training_cost"]
 
 
-class _Counter(TorchDispatchMode):
+class FlopCounter(TorchDispatchMode):
     """Adds up matrix products and convolutions, backward ones too, a multiplication and an addition being two.
 
     torch's own FlopCounterMode stumbles over gradients with respect to a leaf (pytorch #131753), which penalties take.
@@ -54,7 +54,7 @@ def _conv_backward(grad: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
 
 def flops_of(call: Callable[[], Any]) -> int:
     """Floating-point operations of matrix products and convolutions in a call."""
-    with _Counter() as counter:
+    with FlopCounter() as counter:
         call()
     return counter.total
 

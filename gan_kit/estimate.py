@@ -92,24 +92,28 @@ def estimate(cfg: Any, steps: int, watts: float | None, out: str | None) -> dict
         settle(cfg, data.spec)
         build.resolve()
         gan = build("model")
-        if not isinstance(gan, GAN):
-            raise UserError(f"{type(gan).__name__} is no GAN: there is nothing to estimate yet for other modules")
-        probe = _probe(build, gan, data, steps)
-        batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
-        small = type(batch)(batch.x[:8].to(gan.device), None if batch.y is None else batch.y[:8].to(gan.device))
-        cost = step_cost(gan, small)
+        known = type(gan) is GAN  # whose step falls into parts that can be counted by themselves
+        probe, counted = _probe(build, gan, data, steps, count=not known)
+        if known:
+            batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+            small = type(batch)(batch.x[:8].to(gan.device), None if batch.y is None else batch.y[:8].to(gan.device))
+            cost = step_cost(gan, small)
+            flops = {
+                "flops_per_generated_sample": cost.generator,
+                "flops_per_training_sample": cost.total,
+                "flops_d_step": cost.d_step,
+                "flops_g_step": cost.g_step,
+                **{f"flops_{name}": value for name, value in cost.penalties.items()},
+            }
+        else:
+            flops = {"flops_per_training_sample": counted}
     world = devices * nodes
     rate = probe["samples_per_second"] * world
     hours = cfg.budget_samples / rate / 3600
     power = watts or WATTS.get(gan.device.type, WATTS["cuda"])
     figures = {
-        "generator_parameters": _parameters(gan.generator),
-        "discriminator_parameters": _parameters(gan.discriminator),
-        "flops_per_generated_sample": cost.generator,
-        "flops_per_training_sample": cost.total,
-        "flops_d_step": cost.d_step,
-        "flops_g_step": cost.g_step,
-        **{f"flops_{name}": value for name, value in cost.penalties.items()},
+        **{f"{name}_parameters": count for name, net in gan.named_children() if (count := _trained(net))},
+        **flops,
         **probe,
         "devices": world,
         "budget_samples": cfg.budget_samples,
@@ -117,8 +121,8 @@ def estimate(cfg: Any, steps: int, watts: float | None, out: str | None) -> dict
         "watts_per_device": power,
         "kwh": hours * world * power / 1000,
     }
-    _print(figures, cost, gan.device.type, watts is None)
-    if len(data.spec.shape) == 3:
+    _print(figures, gan.device.type, watts is None)
+    if known and len(data.spec.shape) == 3:
         _suggest(cfg, data, gan)
     if out:
         from gan_kit.files import write_whole
@@ -127,14 +131,17 @@ def estimate(cfg: Any, steps: int, watts: float | None, out: str | None) -> dict
     return figures
 
 
-def _probe(build: _door.Builder, gan: Any, data: Any, steps: int) -> dict[str, float]:
-    """Train some steps as the run would, without its files; -> speed and memory."""
+def _probe(build: _door.Builder, gan: Any, data: Any, steps: int, count: bool) -> tuple[dict[str, float], float]:
+    """Train some steps as the run would, without its files; -> speed and memory, and with `count` the operations a
+    sample of those that warm up: exact where lazy penalties come around a whole number of times in them, else 0."""
     import logging
     import warnings
 
     import torch
     from lightning.pytorch import Callback
     from lightning.pytorch.utilities.warnings import PossibleUserWarning
+
+    from gan_kit.cost import FlopCounter
 
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     warnings.filterwarnings("ignore", message=".*in eval mode at the start")
@@ -150,25 +157,49 @@ def _probe(build: _door.Builder, gan: Any, data: Any, steps: int) -> dict[str, f
                 torch.cuda.synchronize()
             self.times.append((time.perf_counter(), pl_module.samples_seen, time.process_time()))
 
-    clock = Clock()
+    warm_up = max(1, steps // 3)
+
+    class Count(Callback):
+        operations = samples = steps = 0
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            self.steps += 1
+            self.counter = FlopCounter()
+            if self.steps <= warm_up:
+                self.counter.__enter__()
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            if self.steps <= warm_up:
+                self.counter.__exit__(None, None, None)
+                self.operations, self.samples = self.operations + self.counter.total, pl_module.samples_seen
+
+    clock, counted = Clock(), Count()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for key in {"devices", "num_nodes"} & build.cfg.trainer.keys():
         build.cfg.trainer[key] = 1
     if "strategy" in build.cfg.trainer:
         build.cfg.trainer.strategy = "auto"
-    trainer = build("trainer", callbacks=[clock], logger=False, max_steps=steps, enable_checkpointing=False)
+    compiling = [build("callbacks.compile")] if build.cfg.callbacks.get("compile") else []
+    trainer = build(
+        "trainer",
+        callbacks=[*compiling, clock, *([counted] if count else [])],
+        logger=False,
+        max_steps=steps,
+        enable_checkpointing=False,
+    )
     before = _peak_bytes(gan)
     trainer.fit(gan, datamodule=data)
-    times = clock.times[max(1, steps // 3) :]
+    times = clock.times[warm_up:]
     if len(times) < 2:
         raise UserError(f"the probe ended after {len(clock.times) - 1} steps; give more with steps=")
     seconds, samples = times[-1][0] - times[0][0], times[-1][1] - times[0][1]
-    return {
+    found = {
         "steps": len(times) - 1,
         "samples_per_second": samples / seconds,
         "samples_per_cpu_second": samples / max(times[-1][2] - times[0][2], 1e-9),
         "peak_memory_bytes": _peak_bytes(gan) - (before if gan.device.type == "cpu" else 0),
     }
+    return found, counted.operations / max(counted.samples, 1)
 
 
 def _peak_bytes(gan: Any) -> int:
@@ -179,16 +210,25 @@ def _peak_bytes(gan: Any) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _parameters(net: Any) -> int:
-    return sum(p.numel() for p in net.parameters())
+def _trained(net: Any) -> int:
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 
-def _print(f: dict[str, Any], cost: Any, kind: str, guessed: bool) -> None:
-    penalties = ", ".join(f"{name} {_flops(value)}" for name, value in cost.penalties.items())
-    achieved = f["flops_per_training_sample"] * f["samples_per_second"]
-    print(f"parameters  G {f['generator_parameters'] / 1e6:.2f}M, D {f['discriminator_parameters'] / 1e6:.2f}M")
-    print(f"operations  {_flops(cost.generator)} to draw a sample; {_flops(cost.total)} to train on one, of which")
-    print(f"            D {_flops(cost.d_step)}, G {_flops(cost.g_step)}{', ' + penalties if penalties else ''}")
+def _print(f: dict[str, Any], kind: str, guessed: bool) -> None:
+    nets = [f"{k.removesuffix('_parameters')} {n / 1e6:.2f}M" for k, n in f.items() if k.endswith("_parameters")]
+    whole = f["flops_per_training_sample"]
+    achieved = whole * f["samples_per_second"]
+    print(f"parameters  {', '.join(nets)}")
+    if "flops_d_step" in f:
+        parts = {"D": f["flops_d_step"], "G": f["flops_g_step"]}
+        known = {"flops_per_generated_sample", "flops_per_training_sample", "flops_d_step", "flops_g_step"}
+        parts |= {k.removeprefix("flops_"): v for k, v in f.items() if k.startswith("flops_") and k not in known}
+        print(
+            f"operations  {_flops(f['flops_per_generated_sample'])} to draw a sample; {_flops(whole)} to train on one,"
+        )
+        print(f"            of which {', '.join(f'{name} {_flops(value)}' for name, value in parts.items())}")
+    else:
+        print(f"operations  {_flops(whole)} to train on a sample")
     print(
         f"probe       {f['samples_per_second']:,.0f} samples/s on one {kind} ({_flops(achieved)}/s), {f['steps']} steps"
     )

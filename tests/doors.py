@@ -75,7 +75,10 @@ class Door:
         deadline = time.monotonic() + seconds
         while not condition():
             assert self.process.is_alive(), f"ended with {self.process.exitcode}: {self.stdout}{self.stderr}"
-            assert time.monotonic() < deadline, f"waited in vain: {self.stdout}{self.stderr}"
+            late = time.monotonic() > deadline
+            if late:
+                self.process.kill()  # or pytest waits for it at its end
+            assert not late, f"waited in vain: {self.stdout}{self.stderr}"
             time.sleep(0.005)
         return self
 

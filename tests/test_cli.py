@@ -464,7 +464,17 @@ def test_a_converted_part_converts_back() -> None:
 
 OPTIONS = [
     f"{group}={option}"
-    for group in ("generator", "discriminator", "objective", "augment", "optimizer", "trainer", "logger", "evaluation")
+    for group in (
+        "generator",
+        "discriminator",
+        "objective",
+        "augment",
+        "optimizer",
+        "trainer",
+        "logger",
+        "evaluation",
+        "compile",
+    )
     for option in _door.options(group)
 ]
 OPTIONS += [f"extractor@callbacks.evaluation.extractor={option}" for option in _door.options("extractor")]

@@ -106,6 +106,28 @@ def test_hours_are_those_that_the_training_takes(tmp_path: Path) -> None:
     assert "foretold" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "experiment, nets", [("classifier/digits", ["net"]), ("image/digits_pix2pix", ["generator", "discriminator"])]
+)
+def test_trainings_that_are_no_gans_are_counted_as_a_whole(experiment: str, nets: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "told.json"
+    done = run(
+        "estimate", f"+experiment={experiment}", "trainer=cpu", "threads=1", "steps=6", f"out={out}", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(out.read_text())
+    assert [key.removesuffix("_parameters") for key in told if key.endswith("_parameters")] == nets
+    assert told["hours"] > 0
+    if nets == ["net"]:
+        from gan_kit.evaluate.classifier_nets import ConvClassifier
+
+        net = ConvClassifier((1, 16, 16), 10)
+        forward = flops_of(lambda: net(torch.zeros(2, 1, 16, 16))) / 2
+        # forward, by the weights, by the inputs but for the pictures
+        assert 2 * forward < told["flops_per_training_sample"] < 3 * forward
+
+
 def test_the_peak_is_that_of_the_device() -> None:
     assert peak_flops("NVIDIA H100 80GB HBM3", "bf16-mixed") == 989e12
     assert peak_flops("NVIDIA H100 PCIe", "32-true") in (378e12, 51e12)

@@ -2,6 +2,7 @@
 
 from gan_kit.callbacks.budget import Budget
 from gan_kit.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from gan_kit.callbacks.compiled import Compile
 from gan_kit.callbacks.evaluation import Evaluation
 from gan_kit.callbacks.guard import Guard
 from gan_kit.callbacks.guardian import Guardian
@@ -15,6 +16,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "Budget",
     "Checkpoints",
+    "Compile",
     "Evaluation",
     "Guard",
     "Guardian",

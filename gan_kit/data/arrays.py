@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,12 +25,14 @@ class Arrays:
     y: (N,) int64 class indices, or None
     class_names: one a class, or empty
     sha256: of the samples and classes, where it is known already
+    checked: asked with row numbers before a training reads them: gives others for those that can't be read any more
     """
 
     x: np.ndarray
     y: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
     sha256: str | None = None
+    checked: Callable[[np.ndarray], np.ndarray] | None = None
 
     def fingerprint(self) -> str:
         """SHA-256 of the samples and their classes: two data sets of one fingerprint are the same one."""

@@ -76,7 +76,9 @@ class ArrayDataModule(LightningDataModule):
 
     def _loaded(self, split: str) -> Arrays:
         arrays = self.source.load(split)
-        return arrays if self.labels else Arrays(arrays.x, sha256=arrays.sha256 and f"{arrays.sha256}/unlabelled")
+        if self.labels:
+            return arrays
+        return Arrays(arrays.x, sha256=arrays.sha256 and f"{arrays.sha256}/unlabelled", checked=arrays.checked)
 
     def _cut(self, whole: Arrays) -> tuple[Arrays, Arrays]:
         order = np.random.default_rng(0).permutation(len(whole.x))
@@ -143,6 +145,7 @@ class ArrayDataModule(LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
             endless=trainer is not None,
+            checked=train.checked,
         )
         if self._resume_at is not None:
             self._loader.load_state_dict(self._resume_at)

@@ -32,7 +32,8 @@ class Folder:
     transform: gives every picture one size; a prepared set has its own
     channels: 3 (RGB), 1 (grey), or "auto": what the files are, which must agree
     labels: False reads no classes from the folders
-    on_error: "fail" stops at files that cannot be read and lists them, "skip" leaves them out and lists them
+    on_error: "fail" stops at files that cannot be read and lists them, "skip" leaves them out and lists them; so with a
+        shard that is damaged while it is trained on
     test_fraction: share of files held out
     cache_dir: else $GAN_KIT_CACHE, else ~/.cache/gan_kit
     workers: decoding processes, else one a core
@@ -92,11 +93,15 @@ class Folder:
     @property
     def packed(self) -> Packed:
         if self._packed is None:
-            self._packed = self._as_it_is() if (self.root / INDEX).is_file() else Packed(self._prepared())
+            as_it_is = (self.root / INDEX).is_file()
+            self._packed = self._as_it_is() if as_it_is else self._opened(self._prepared())
         return self._packed
 
+    def _opened(self, root: Path) -> Packed:
+        return Packed(root, skip=self.on_error == "skip")
+
     def _as_it_is(self) -> Packed:
-        packed = Packed(self.root)
+        packed = self._opened(self.root)
         shape, size = tuple(packed.index["shape"]), self.transform.size
         if packed.index["domain"] != "image":
             raise UserError(f"{self.root} holds {packed.index['domain']}, not pictures")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,7 @@ class BatchLoader:
     draws: uniform numbers that come with each sample, a pure function of (seed, epoch, position)
     endless: an iterator goes on into the next epoch. Lightning counts batches itself and may cut epochs short
     (limit_train_batches): the stream then runs on from the cut, in a resumed run too.
+    checked: row numbers before they are read -> those to read
 
     Raises UserError for a batch size that the rows or the ranks cannot make.
     """
@@ -54,6 +55,7 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
         endless: bool = False,
+        checked: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UserError(f"batch_size={batch_size} is no whole number from 1 on; set data.batch_size=64, say")
@@ -72,6 +74,7 @@ class BatchLoader:
         self.x, self.y = x, y
         self.batch_size, self.seed, self.hflip, self.draws = batch_size, seed, hflip, draws
         self.rank, self.world_size, self.endless = rank, world_size, endless
+        self.checked = checked
         self._epoch = 0
         self._position = 0  # batches of this epoch handed out
         self._restored = False
@@ -98,6 +101,8 @@ class BatchLoader:
         share = self.batch_size // self.world_size
         mine = slice(self.rank * share, (self.rank + 1) * share)
         rows = self.order(epoch)[position * self.batch_size :][mine]
+        if self.checked is not None:
+            rows = self.checked(rows)
         flip = None
         if self.hflip:
             flip = torch.from_numpy(_bits(self.batch_size, self.seed, FLIP, epoch, position)[mine] >> 63 == 1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bisect
 import json
+import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from gan_kit.data.arrays import Arrays
 from gan_kit.files import sha256_of
 from gan_kit.types import UserError
 
-__all__ = ["INDEX", "Damaged", "Packed", "Shards", "verify"]
+__all__ = ["INDEX", "Damaged", "Packed", "Shards", "Watch", "verify"]
 
 INDEX = "dataset.json"
 FORMAT = 1
@@ -22,6 +24,58 @@ FORMAT = 1
 
 class Damaged(UserError):
     """A data set's files are not what was written."""
+
+
+class Watch:
+    """Whether the files of a split, which are mapped into memory, are still what they were when they were opened.
+
+    One that is written to or cut short in mid-run is found by its time and size, in a microsecond, before rows are
+    read: past its new end a mapping kills the process. Only then is its checksum taken.
+
+    files: path, SHA-256 and number of rows of each; cure: for the message
+    skip: True tells of a damaged file once and has rows of the others stand in; False raises Damaged
+    """
+
+    def __init__(self, files: list[tuple[Path, str, int]], cure: str, skip: bool = False):
+        self.files, self.cure, self.skip = files, cure, skip
+        self.starts = np.cumsum([0] + [rows for _, _, rows in files])
+        self.stamps = [_stamp(path) for path, _, _ in files]
+        self.lost: set[int] = set()
+
+    def standing_in(self, rows: np.ndarray) -> np.ndarray:
+        """The row numbers, but for those of lost files: rows of the others in their place, always the same ones."""
+        for number in range(len(self.files)):
+            self._look(number)
+        if not self.lost:
+            return rows
+        kept = [np.arange(a, b) for i, (a, b) in enumerate(pairwise(self.starts)) if i not in self.lost]
+        others = np.concatenate(kept)
+        which = np.searchsorted(self.starts, rows, side="right") - 1
+        return np.where(np.isin(which, list(self.lost)), others[rows % len(others)], rows)
+
+    def _look(self, number: int) -> None:
+        path, sha256, _ = self.files[number]
+        before, now = self.stamps[number], _stamp(path)
+        if number in self.lost or now == before:
+            return
+        if now is None or before is None or now[0] != before[0]:
+            return  # its name is gone, or another file's: the mapping holds the one that was opened
+        if now[1] == before[1] and sha256_of(path) == sha256:
+            self.stamps[number] = now  # touched only
+            return
+        what = "is cut short" if now[1] < before[1] else "is not what was written"
+        if not self.skip or len(self.lost) + 1 == len(self.files):
+            raise Damaged(f"{path} {what} since it was opened: {self.cure}, and go on with resume=")
+        warnings.warn(f"{path} {what} since it was opened: it is left out from here on; {self.cure}", stacklevel=2)
+        self.lost.add(number)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class Shards:
@@ -73,12 +127,14 @@ class Packed:
     """A data set that `python -m gan_kit.prepare` has made.
 
     root: the folder with dataset.json
+    skip: a shard that is damaged while it is in use is left out from then on, and a warning names it; else that is an
+        error. At opening it is one in any case
 
     Raises UserError where it is not one, not finished, or not whole.
     """
 
-    def __init__(self, root: str | Path):
-        self.root = Path(root).expanduser()
+    def __init__(self, root: str | Path, skip: bool = False):
+        self.root, self.skip = Path(root).expanduser(), skip
         self.index = read_index(self.root)
         self._loaded: dict[str, Arrays] = {}
 
@@ -100,7 +156,7 @@ class Packed:
                 f"{self.root} holds no {split} split: it has {have}; prepare it with {split}_fraction=0.05, say"
             )
         shape = tuple(self.index["shape"])
-        parts = []
+        parts, files = [], []
         for shard in self.index["shards"][split]:
             path = self.root / shard["file"]
             try:
@@ -113,6 +169,7 @@ class Packed:
                     f"{(shard['rows'], *shape)} of {self.index['dtype']}: {_cure(self.root)}"
                 )
             parts.append(part)
+            files.append((path, shard["sha256"], len(part)))
         y = None
         if self.index["class_names"]:
             try:
@@ -122,7 +179,8 @@ class Packed:
             if len(y) != counts[split]:
                 raise Damaged(f"{self.root}: {len(y)} labels of {counts[split]} samples: {_cure(self.root)}")
         x: Any = parts[0] if len(parts) == 1 else Shards(parts)
-        return Arrays(x, y, tuple(self.index["class_names"]), sha256=f"{self.index['sha256']}/{split}")
+        watch = Watch(files, _cure(self.root), self.skip)
+        return Arrays(x, y, tuple(self.index["class_names"]), f"{self.index['sha256']}/{split}", watch.standing_in)
 
 
 def read_index(root: Path) -> dict[str, Any]:

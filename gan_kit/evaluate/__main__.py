@@ -164,7 +164,7 @@ def _score_run(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Pat
     out = Path(str(cfg.out)) if cfg.out else run / "evaluation" / f"{extractor.name}_{cfg.split}_n={n}"
     result.save(out / "scores.json")
     pictures = _draw(gan, data, sets, labels, cfg, out) if data.arrays("train").x.ndim > 2 else []
-    _print(result, out, pictures)
+    _print(result, out, pictures + _drawn_scores(result, out))
     return out
 
 
@@ -217,6 +217,13 @@ def _draw(gan: Any, data: Any, sets: Any, labels: list[int] | None, cfg: Any, ou
     return drawn
 
 
+def _drawn_scores(result: Evaluation, out: Path) -> list[Path]:
+    from gan_kit.evaluate.sheets import draw_precision_recall
+
+    path = out / "precision_recall.png"
+    return [path] if draw_precision_recall(result.scores, path) else []
+
+
 # ---- folders ------------------------------------------------------------------------------------------------------
 
 
@@ -266,7 +273,7 @@ def _score_folders(cfg: Any, build: _door.Builder, metrics: list[str] | None) ->
         result = suite.evaluate(sets, metrics, again, protocol, subject)
     out = Path(str(cfg.out)) if cfg.out else home.with_name(f"{home.stem}_evaluation") / extractor.name
     result.save(out / "scores.json")
-    _print(result, out, [])
+    _print(result, out, _drawn_scores(result, out))
     return out
 
 

@@ -111,8 +111,10 @@ def _overlap_of_full_rank(root1: Tensor, cov2: Tensor) -> Tensor | None:
     # symmetric, and so the same in Fortran's order, as LAPACK takes it
     product, failed = lapack.dsygst(cov2.numpy().T, root1.numpy(), itype=2, lower=1)
     assert failed == 0
-    values = torch.from_numpy(eigh(product, lower=True, eigvals_only=True, driver="evr", check_finite=False))
-    if values[0] < 16 * torch.finfo(values.dtype).eps * values[-1] and torch.linalg.cholesky_ex(cov2).info:
+    values = torch.from_numpy(
+        eigh(product, lower=True, eigvals_only=True, overwrite_a=True, driver="ev", check_finite=False)
+    )
+    if values[0] < 16 * torch.finfo(values.dtype).eps * values[-1] and _cholesky(cov2)[1]:
         return None  # zeros of a singular C2 would come back as the root of rounding
     return values.clamp(min=0).sqrt().sum()
 
@@ -129,13 +131,27 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, r
         shapes = ", ".join(str(tuple(t.shape)) for t in (mean1, cov1, mean2, cov2))
         raise UserError(f"means and covariances of one feature space must be (F,) and (F, F); have {shapes}")
     mean1, cov1, mean2, cov2 = (t.double() for t in (mean1, cov1, mean2, cov2))
-    if not all(t.isfinite().all() for t in (mean1, cov1, mean2, cov2)):
+    if not all(t.sum().isfinite() for t in (mean1, cov1, mean2, cov2)):  # NaN and inf stay in a sum
         raise UserError("the features' mean or covariance is not finite; look for NaN or inf in the samples")
-    root = cov_root(cov1) if root1 is None else root1.double()
-    overlap = _overlap_of_full_rank(root, cov2)
+    part1, part2 = cov1, cov2
+    live = (cov1.diagonal() > 0) & (cov2.diagonal() > 0)
+    if root1 is None and not live.all():  # a feature that never varies on one side adds nothing to tr (C1 C2)^½
+        part1, part2 = cov1[live][:, live], cov2[live][:, live]
+    root = cov_root(part1) if root1 is None else root1.double()
+    overlap = _overlap_of_full_rank(root, part2)
     if overlap is None:
-        return _distance(_Gaussian(mean1, cov1.trace(), root), _of_moments(mean2, cov2))
+        overlap = _overlap(root, cov_root(part2))
     return ((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap).clamp(min=0)
+
+
+def _cholesky(cov: Tensor) -> tuple[Tensor, int]:
+    """The lower factor of (F, F), in Fortran's order, and whether there is none: LAPACK's, without torch's copies."""
+    from scipy.linalg import lapack
+
+    if not len(cov):
+        return cov, 0
+    root, failed = lapack.dpotrf(cov.numpy().T, lower=1)
+    return torch.from_numpy(root), failed
 
 
 def cov_root(cov: Tensor) -> Tensor:
@@ -144,7 +160,7 @@ def cov_root(cov: Tensor) -> Tensor:
     cov = cov.double()
     live = cov.diagonal() > 0
     part = cov if live.all() else cov[live][:, live]
-    root, failed = torch.linalg.cholesky_ex(part)
+    root, failed = _cholesky(part)
     if failed:
         values, vectors = torch.linalg.eigh(part)
         kept = values > len(values) * torch.finfo(values.dtype).eps * values[-1]

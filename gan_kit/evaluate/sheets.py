@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_kit.evaluate.suite import Score
 from gan_kit.files import written_whole
 from gan_kit.pictures import grid, save_png
 from gan_kit.sounds import spectrogram_grid
 from gan_kit.types import AudioSpec
 
-__all__ = ["draw_history", "nearest_sheet", "rows_sheet"]
+__all__ = ["draw_history", "draw_precision_recall", "nearest_sheet", "rows_sheet"]
 
 
 def as_floats(x: Tensor) -> Tensor:
@@ -86,6 +87,31 @@ def draw_history(history: Path, path: Path) -> bool:
         figure.colorbar(dots, ax=ax, label="samples seen")
     for ax in axes[panels:]:
         ax.remove()
+    with written_whole(path) as part:
+        figure.savefig(part, format="png", dpi=90)
+    return True
+
+
+def draw_precision_recall(scores: Sequence[Score], path: Path) -> bool:
+    """Precision against recall and density against coverage, a point for generated samples with its standard errors
+    and one for the real samples in their place; False where these scores are not among them."""
+    by_name = {score.metric: score for score in scores}
+    pairs = [pair for pair in (("recall", "precision"), ("coverage", "density")) if by_name.keys() >= set(pair)]
+    if not pairs:
+        return False
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5 * len(pairs), 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for (across, up), ax in zip(pairs, figure.subplots(1, len(pairs), squeeze=False).flat, strict=True):
+        x, y = by_name[across], by_name[up]
+        ax.errorbar(x.value, y.value, y.stderr, x.stderr, fmt="o", label="generated")
+        if x.floor is not None and y.floor is not None:
+            ax.plot(x.floor, y.floor, "k*", markersize=10, label="real")
+        ax.set(xlabel=across, ylabel=up, xlim=(-0.02, 1.02), ylim=(-0.02, max(1.02, 1.1 * max(y.value, y.floor or 0))))
+        ax.grid(alpha=0.3)
+        ax.legend()
     with written_whole(path) as part:
         figure.savefig(part, format="png", dpi=90)
     return True

@@ -66,7 +66,7 @@ def test_a_run_is_scored_with_nothing_given(digits: Path, home: Path, env: dict[
     assert scores["fd-classifier"]["value"] > 5 * scores["fd-classifier"]["floor"]  # ten steps of training
     assert record["protocol"]["real"]["split"] == "test"
     assert record["protocol"]["n_fake"] == 200
-    for picture in ("nearest.png", "classes.png"):
+    for picture in ("nearest.png", "classes.png", "precision_recall.png"):
         with Image.open(out / picture) as image:
             assert image.width > 100
     again = evaluate(home, env, f"run={digits}", "num_samples=200", "batch_size=7", f"out={home / 'again'}")
@@ -93,8 +93,9 @@ def folder(path: Path, seed: int, n: int = 30, side: int = 16, mode: str = "RGB"
 
 def test_two_folders_of_any_tools_pictures(home: Path, env: dict[str, str | None]):
     a, b = folder(home / "a", 1), folder(home / "b", 2)
-    said = evaluate(home, env, f"real={a}", f"fake={b}", "extractor=random", "metrics=[fd,kid]")
+    said = evaluate(home, env, f"real={a}", f"fake={b}", "extractor=random", "metrics=[fd,kid,prdc]")
     assert "fd-random" in said
+    assert (home / "b_evaluation" / "random" / "precision_recall.png").stat().st_size > 1000
     np.savez(home / "b.npz", np.stack([np.asarray(Image.open(b / f"{i}.png")) for i in sorted(range(30), key=str)]))
     for fake, out in ((b, "x"), (home / "b.npz", "y")):
         evaluate(home, env, f"real={a}", f"fake={fake}", "extractor=random", "metrics=[fd]", f"out={home / out}")

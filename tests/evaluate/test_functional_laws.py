@@ -70,7 +70,22 @@ def test_singular_covariances_and_features_that_never_vary(n, m, dead):
         assert f.frechet_distance(*f.mean_and_cov(z), *f.mean_and_cov(z)) < 1e-6
         assert f.frechet_distance_of(z, z) < 1e-6
     (m1, c1), (m2, c2) = f.mean_and_cov(a), f.mean_and_cov(b)
-    assert f.frechet_distance(m1, c1, m2, c2, root1=f.cov_root(c1)) == f.frechet_distance(m1, c1, m2, c2)
+    with_root = f.frechet_distance(m1, c1, m2, c2, root1=f.cov_root(c1))
+    assert with_root.item() == pytest.approx(f.frechet_distance(m1, c1, m2, c2).item(), rel=1e-9)
+
+
+def test_features_that_never_vary_on_one_side_only_are_left_out_of_the_overlap():
+    a, b = normal(900, 600, 1).double(), normal(900, 600, 2, 0.3).double()
+    a[:, :40], b[:, 20:60] = 0.5, 2.0
+    (m1, c1), (m2, c2) = f.mean_and_cov(a), f.mean_and_cov(b)
+    live = slice(60, None)
+    varying = f.frechet_distance(m1[live], c1[live, live], m2[live], c2[live, live])
+    rest = (m1 - m2)[:60].square().sum() + c1.diagonal()[:60].sum() + c2.diagonal()[:60].sum()
+    assert f.frechet_distance(m1, c1, m2, c2).item() == pytest.approx((varying + rest).item(), rel=1e-10)
+    assert f.frechet_distance(m1, c1, m2, c2, root1=f.cov_root(c1)).item() == pytest.approx((varying + rest).item())
+    still, zero = torch.full((600,), 0.5).double(), torch.zeros(600, 600).double()
+    expected = (m1 - still).square().sum() + c1.trace()
+    assert f.frechet_distance(still, zero, m1, c1).item() == pytest.approx(expected.item(), rel=1e-10)
 
 
 def test_other_implementations_agree():

@@ -22,10 +22,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gan_kit.data import Packed, Resize
+from gan_kit.data.loader import BatchLoader
 from gan_kit.data.packed import Shards, verify
 from gan_kit.data.prepare import Images, Limits, Settings, prepare
 from gan_kit.data.prepare.decoding import _cuts
 from gan_kit.data.prepare.types import Domain, Found, Item, Near, Unusable
+from gan_kit.runs import checkpoints, is_whole
 from gan_kit.types import UserError
 
 
@@ -495,3 +497,78 @@ def test_mistakes_are_one_line(given: list[str], words: str, tmp_path: Path) -> 
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "x" / "dataset.json").exists()
+
+
+def spoil(path: Path, how: str) -> None:
+    """In place, as a mapping sees it."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        if how == "cut":
+            file.truncate(size // 2)
+        elif how == "overwritten":
+            file.seek(size // 2)
+            file.write(b"\xff" * (size - size // 2))
+        else:  # written again as it was
+            data = file.read()
+            file.seek(0)
+            file.write(data)
+
+
+@pytest.mark.parametrize("how", ["cut", "overwritten"])
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_shard_that_is_damaged_while_in_use_is_named_and_left_out_or_stops_it(
+    messy: Path, tmp_path: Path, how: str, skip: bool
+) -> None:
+    out = tmp_path / "out"
+    prepare(messy, out, Images(Resize(16)), Settings(shard_bytes=4000), workers=1, report=False, progress=False)
+    arrays = Packed(out, skip=skip).load("train")
+    x, y, watch = np.array(arrays.x), arrays.y, arrays.checked.__self__
+    assert len(watch.files) > 2
+    loader = BatchLoader(arrays.x, y, batch_size=8, checked=arrays.checked)
+    victim = watch.files[1][0]
+    spoil(victim, how)
+    if not skip:
+        with pytest.raises(UserError, match=f"{victim.name} is .* since it was opened"):
+            loader.batch(0, 0)
+        return
+    with pytest.warns(UserWarning, match=f"{victim.name} is .* left out") as told:
+        batches = [loader.batch(epoch, i) for epoch in (0, 1) for i in range(len(loader))]
+    assert len(told) == 1
+    sound = {row.tobytes(): int(y[i]) for i, row in enumerate(x) if not watch.starts[1] <= i < watch.starts[2]}
+    for batch in batches:
+        for row, label in zip(batch.x.numpy(), batch.y.tolist(), strict=True):
+            assert sound[row.tobytes()] == label
+
+
+def test_a_shard_that_is_touched_only_or_removed_is_still_read(messy: Path, tmp_path: Path) -> None:
+    prepare(messy, tmp_path / "out", Images(Resize(16)), workers=1, report=False, progress=False)
+    arrays = Packed(tmp_path / "out").load("train")
+    before, rows = np.array(arrays.x), np.arange(len(arrays.x))
+    path = arrays.checked.__self__.files[0][0]
+    spoil(path, "as it was")
+    assert (arrays.checked(rows) == rows).all()
+    path.unlink()
+    assert (arrays.checked(rows) == rows).all()
+    assert (np.array(arrays.x) == before).all()
+
+
+def test_a_training_whose_data_are_cut_short_stops_by_name_and_keeps_its_checkpoint(
+    messy: Path, tmp_path: Path
+) -> None:
+    prepare(messy, tmp_path / "out", Images(Resize(16)), workers=1, report=False, progress=False)
+    folder = tmp_path / "run"
+    door = Door(
+        "train", "+experiment=image/folder", f"data.root={tmp_path / 'out'}", "image_size=16", "data.batch_size=8",
+        "generator.width=8", "discriminator.width=8", "logger=none", "trainer=cpu", "budget_samples=10_000_000",
+        "callbacks.checkpoints.every_samples=16", f"paths.output_dir={folder}", cwd=tmp_path,
+    )  # fmt: skip
+    door.until(lambda: checkpoints(folder), seconds=240)
+    shard = Packed(tmp_path / "out").load("train").checked.__self__.files[0][0]
+    spoil(shard, "cut")
+    done = door.wait()
+    assert done.returncode == 2, done.stderr
+    said = done.stderr.strip().splitlines()[-1]  # after lines of progress
+    assert said.startswith("error: ")
+    assert f"{shard.name} is cut short" in said
+    assert "Traceback" not in done.stderr
+    assert is_whole(checkpoints(folder)[-1])

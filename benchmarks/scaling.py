@@ -1,0 +1,121 @@
+"""The model of docs/scaling.md: fitted to what is measured here, held against steps it has not seen, and what it
+foretells of R3GAN's presets on GPUs.
+
+    python benchmarks/scaling.py [--width 16] [--rounds 5]
+    python benchmarks/scaling.py --only gpus --tflops 30 --node-gbytes 200 --network-gbytes 25     measures nothing
+
+A step of a process with b samples takes c + s b: c is what calling torch costs however few they are. Summing g bytes
+over two processes takes l + g / w. Both are lines by least squares through medians; the nets are benchmarks/ddp.py's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+from ddp import begun, nets
+from hydra.utils import instantiate
+from models import PRESETS, training
+
+from gan_kit import _door
+from gan_kit.data.loader import BatchLoader
+
+SIZES = (8, 16, 32, 64)
+BYTES = (2**14, 2**18, 2**20, 2**22)
+STEPS = 8  # one of them takes the penalty
+
+
+def line(x: list[float], y: list[float]) -> tuple[float, float]:
+    """Intercept and slope; y is positive, and each point counts by its relative error."""
+    design = np.stack([np.ones(len(x)), np.array(x)], 1) / np.array(y)[:, None]
+    (a, b), *_ = np.linalg.lstsq(design, np.ones(len(y)), rcond=None)
+    return float(a), float(b)
+
+
+def data_seconds(rounds: int) -> float:
+    """Of a sample of 32 x 32."""
+    loader = BatchLoader(np.zeros((20_000, 1, 32, 32), np.uint8), batch_size=64, hflip=True)
+    seconds = []
+    for epoch in range(rounds):
+        loader.order(epoch)
+        began = time.perf_counter()
+        for i in range(100):
+            loader.batch(epoch, i)
+        seconds.append((time.perf_counter() - began) / 6400)
+    return statistics.median(seconds)
+
+
+def here(width: int, rounds: int) -> None:
+    torch.set_num_threads(1)
+    turn, end = begun(width, threads_alone=1)
+    calls = [("alone", size, STEPS) for size in SIZES] + [("all-reduce", size, 30) for size in BYTES]
+    calls += [("ours", 2 * size, STEPS) for size in SIZES]
+    for call in calls:
+        turn(*call)
+    found: dict[tuple[str, int], list[float]] = {(side, size): [] for side, size, _ in calls}
+    for _ in range(rounds):
+        for side, size, steps in calls:
+            found[side, size].append(turn(side, size, steps)[0] / steps)
+    end()
+    seconds = {key: statistics.median(values) for key, values in found.items()}
+    c, s = line([float(b) for b in SIZES], [seconds["alone", b] for b in SIZES])
+    latency, per_byte = line([float(b) for b in BYTES], [seconds["all-reduce", b] for b in BYTES])
+    data = data_seconds(rounds)
+    gradients = [4 * sum(p.numel() for p in net.parameters()) for net in nets(width)]
+    averaging = sum(latency + g * per_byte for g in gradients)
+    print(f"step: {1e3 * c:.2f} ms + {1e3 * s:.3f} ms a sample; data {1e6 * data:.1f} us a sample")
+    print(
+        f"all-reduce: {1e3 * latency:.2f} ms + {1e-9 / per_byte:.2f} GB/s; {sum(gradients) / 1e6:.2f} MB of gradients"
+    )
+    print("\n| samples a process | two processes, ms | the model, ms | measured / model |\n|---|---|---|---|")
+    for size in SIZES:
+        measured, model = seconds["ours", 2 * size], c + (s + data) * size + averaging
+        print(f"| {size} | {1e3 * measured:.1f} | {1e3 * model:.1f} | {measured / model:.2f} |")
+
+
+def gpus(tflops: float, node: float, network: float) -> None:
+    """A prediction for R3GAN's presets: no GPU was at hand."""
+    print(f"{tflops:g} TFLOP/s a GPU, {node:g} GB/s within a node of 8, {network:g} GB/s between nodes\n")
+    print("| preset | global batch | gradients | GPUs | compute, ms | all-reduce, ms | efficiency | hours |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in (name for name in PRESETS if "r3gan" in name):
+        cost, budget = training(name, PRESETS[name])
+        cfg = _door.compose("train", [f"+experiment=image/{name}"])
+        cfg.spec = {"shape": [3, cfg.image_size, cfg.image_size], "num_classes": PRESETS[name]}
+        with torch.device("meta"):
+            both = [instantiate(cfg[part], _convert_="all") for part in ("generator", "discriminator")]
+        gradients = 4 * sum(p.numel() for net in both for p in net.parameters())
+        batch = cfg.data.batch_size
+        one = batch * cost.total / tflops / 1e12
+        for count in (1, 8, 64):
+            speed = 1e9 * (node if count <= 8 else network)
+            averaging = 2 * (count - 1) / count * gradients / speed
+            step = one / count + averaging
+            cells = (
+                f"`{name}`", f"{batch:,}", f"{gradients / 1e6:,.0f} MB", str(count), f"{1e3 * one / count:,.0f}",
+                f"{1e3 * averaging:.1f}", f"{one / count / step:.2f}", f"{budget / batch * step / 3600:,.0f}",
+            )  # fmt: skip
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tflops", type=float, default=30)
+    parser.add_argument("--node-gbytes", type=float, default=200)
+    parser.add_argument("--network-gbytes", type=float, default=25)
+    parser.add_argument("--only", choices=("here", "gpus"))
+    a = parser.parse_args()
+    if a.only != "gpus":
+        here(a.width, a.rounds)
+    if a.only != "here":
+        print()
+        gpus(a.tflops, a.node_gbytes, a.network_gbytes)
+
+
+if __name__ == "__main__":
+    main()

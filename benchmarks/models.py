@@ -92,7 +92,7 @@ SOUND = [
 def built(net: Net) -> tuple[Any, Any]:
     settings = [f"generator={net.generator}", f"discriminator={net.discriminator}", *net.settings]
     cfg = _door.compose("train", settings)
-    cfg.spec = {"shape": [net.channels, net.size, net.size], "num_classes": net.classes}
+    cfg.spec = {"shape": [net.channels, net.size, net.size], "num_classes": net.classes, "vector_dim": 0}
     OmegaConf.resolve(cfg.generator)
     return instantiate(cfg.generator, _convert_="all"), instantiate(cfg.discriminator, _convert_="all")
 
@@ -150,7 +150,7 @@ class Shapes:
 def training(name: str, classes: int) -> tuple[StepCost, int]:
     """What a sample costs in that training, and how many there are; counted on shapes, nothing is computed."""
     cfg = _door.compose("train", [f"+experiment=image/{name}"])
-    cfg.spec = {"shape": [3, cfg.image_size, cfg.image_size], "num_classes": classes}
+    cfg.spec = {"shape": [3, cfg.image_size, cfg.image_size], "num_classes": classes, "vector_dim": 0}
     cfg.model.init_seed = None
     with torch.device("meta"):
         gan = instantiate(cfg.model, _convert_="all")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_kit import _door
-from gan_kit._samples import folder_name, write_restored, write_samples
+from gan_kit._samples import folder_name, read_condition, write_restored, write_samples
 from gan_kit.types import UserError
 
 HELP = """\
@@ -18,6 +18,7 @@ Draw samples from a trained generator: PNG files and a grid; of sounds WAV files
   run=runs        a bundle, a run (runs/NAME/TIME), or a folder of runs: the newest is taken
   n=64            how many
   label=null      a class index or name; null draws all classes evenly
+  condition=null  of a generator conditioned on vectors: an .npy file of one (E,), or of n of them (n, E)
   seed=0          sample number i of a seed is always the same, whatever n and batch_size
   psi=1.0         truncation: below 1 less varied, more typical
   batch_size=64   device=cpu
@@ -64,13 +65,16 @@ def sample(cfg: Any) -> Path:
         out = Path(str(cfg.out)) if cfg.out else home / "restored" / source.stem
         write_restored(gan, source, out)
         return out
+    condition = None if cfg.condition is None else read_condition(Path(str(cfg.condition)), cfg.n)
+    gan.labels(cfg.n, cfg.label, cfg.seed, 0, condition)  # its mistakes, before anything is removed
     if cfg.out:
         out = Path(str(cfg.out))
     else:
-        out = home / "generated" / folder_name(cfg.label, cfg.seed, cfg.psi)
+        named = Path(str(cfg.condition)).stem if cfg.condition is not None else None
+        out = home / "generated" / folder_name(cfg.label, cfg.seed, cfg.psi, named)
         for old in (*out.glob("[0-9]*.png"), *out.glob("[0-9]*.wav")):  # of an earlier call, perhaps of a generator
             old.unlink()  # that has trained on since
-    write_samples(gan, out, cfg.n, cfg.label, cfg.seed, cfg.psi, cfg.batch_size)
+    write_samples(gan, out, cfg.n, cfg.label, cfg.seed, cfg.psi, cfg.batch_size, condition)
     return out
 
 

@@ -177,7 +177,7 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
     try:
         cfg.paths.output_dir, cfg.resume = str(run), None
         as_composed = cfg.copy()  # with its interpolations: what a resumed run starts from
-        cfg.spec = {"shape": list(data.spec.shape), "num_classes": data.spec.num_classes}
+        cfg.spec = data.spec.settings()
         settled = settle(cfg, data.spec)
         build.resolve()
 
@@ -253,7 +253,7 @@ def print_cli(cfg: Any) -> None:
     build.whole("seed", 0)
     build.whole("threads", 1, optional=True)
     spec = build("data").spec
-    cfg.spec = {"shape": list(spec.shape), "num_classes": spec.num_classes}
+    cfg.spec = spec.settings()
     settle(cfg, spec)
     build.resolve()
     sys.stdout.write(as_yaml(run_config(cfg)))
@@ -331,6 +331,8 @@ def _announce(cfg: Any, data: Any, gan: Any, run: Path, checkpoint: Path | None,
         return f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f}M"
 
     classes = f"{data.spec.num_classes} classes" if data.spec.num_classes else "no classes"
+    if data.spec.vector_dim:
+        classes = f"a vector of {data.spec.vector_dim} each"
     print(f"run    {run}")
     print(f"data   {len(data.arrays('train').x):,} x {tuple(data.spec.shape)}, {classes}, batch {cfg.data.batch_size}")
     nets = [(name, net) for name, net in gan.named_children() if any(p.requires_grad for p in net.parameters())]

@@ -28,7 +28,7 @@ class ArrayDataModule(LightningDataModule):
     """Batches from a source's train split; scaling to [-1, 1] and flips happen on the device.
 
     batch_size: of all processes together; give the Trainer use_distributed_sampler=False
-    labels: False hides the classes, for an unconditional model
+    labels: False hides the classes or vectors, for an unconditional model
     hflip: mirror each picture with probability 1/2
     seed: of the order and the flips, which are pure functions of (seed, epoch, position)
     val_fraction: share of the train split that is held out of training as split "val", to watch scores on; which
@@ -93,31 +93,49 @@ class ArrayDataModule(LightningDataModule):
         shape = tuple(train.x.shape[1:])
         if train.y is None:
             return DataSpec(shape)
+        if train.vectors is not None:
+            return DataSpec(shape, vector_dim=train.vectors.shape[1])
         return DataSpec(shape, len(train.class_names) or int(train.y.max()) + 1, train.class_names)
 
     def held_out(self, n: int) -> Batch:
         """n samples of split val (test where there is none), the classes in turn: to look at while training.
 
-        x: (n, ...) float in [-1, 1], fewer than n where there are fewer; y: (n,) or None
+        x: (n, ...) float in [-1, 1], fewer than n where there are fewer; y: (n,), (n, E) or None
         """
         try:
             held = self.arrays("val")
         except UserError:
             held = self.arrays("test")
         rows = np.arange(len(held.x))
-        if held.y is not None:
+        if held.labels is not None:
             turn = np.empty(len(rows), int)  # the how-manieth of its class each is
-            for k in np.unique(held.y):
-                turn[held.y == k] = np.arange((held.y == k).sum())
-            rows = np.lexsort((held.y, turn))
+            for k in np.unique(held.labels):
+                turn[held.labels == k] = np.arange((held.labels == k).sum())
+            rows = np.lexsort((held.labels, turn))
         rows = rows[:n]
-        y = None if held.y is None else torch.from_numpy(np.asarray(held.y[rows], np.int64))
+        y = None if held.y is None else torch.from_numpy(np.array(held.y[rows]))
         return Batch(scaled(torch.from_numpy(np.array(held.x[rows]))), y)
+
+    def vectors(self, n: int) -> Tensor | None:
+        """(n, E): vectors to look at a training by, of held-out samples (where there are none, of training ones), n of
+        them at most, spread over the split; None where samples have none
+        """
+        if not self.spec.vector_dim:
+            return None
+        for split in ("val", "test", "train"):
+            try:
+                found = self.arrays(split).vectors
+            except UserError:
+                continue
+            assert found is not None
+            rows = np.unique(np.arange(min(n, len(found))) * len(found) // min(n, len(found)))
+            return torch.from_numpy(np.array(found[rows]))
+        raise AssertionError("a data set has a train split")
 
     def seen(self, split: str, rows: np.ndarray, device: torch.device | str = "cpu") -> Batch:
         """These rows of a split on the device as networks see them, without the random changes of training."""
         arrays = self.arrays(split)
-        y = None if arrays.y is None else torch.from_numpy(np.asarray(arrays.y[rows], np.int64)).to(device)
+        y = None if arrays.y is None else torch.from_numpy(np.array(arrays.y[rows])).to(device)
         raw = RawBatch(torch.from_numpy(np.array(arrays.x[rows])).to(device), y, None)
         return self.on_after_batch_transfer(raw, 0)
 
@@ -259,6 +277,7 @@ class FolderData(ArrayDataModule):
         seed: int = 0,
         val_fraction: float = 0.0,
         path: str | Path | None = None,
+        conditions: str | Path | None = None,
     ) -> None:
         source = Folder(
             path if root is None else root,
@@ -270,6 +289,7 @@ class FolderData(ArrayDataModule):
             cache_dir=cache_dir,
             workers=workers,
             max_pixels=max_pixels,
+            conditions=conditions,
         )
         super().__init__(source, batch_size, labels, hflip, seed, val_fraction)
 

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gan_kit.nn import Recorded, VectorEmbedding, embedding
+from gan_kit.nn import ClassHead, Recorded, VectorEmbedding, embedding
 from gan_kit.types import Critique, UserError
 
 __all__ = ["DCGANDiscriminator", "DCGANGenerator"]
@@ -94,6 +94,7 @@ class DCGANGenerator(Recorded, nn.Module):
 class DCGANDiscriminator(Recorded, nn.Module):
     """x: (B, channels, size, size), y: as of `DCGANGenerator` -> Critique with one (B,) logit.
 
+    conditioning: how classes enter, a kind of `gan_kit.nn.ClassHead`
     norm: "batch" as published, or "none" (needed by gradient penalties: batch statistics couple the samples)
     """
 
@@ -106,6 +107,7 @@ class DCGANDiscriminator(Recorded, nn.Module):
         norm: str = "batch",
         null_class: bool = False,
         vector_dim: int = 0,
+        conditioning: str = "projection",
     ):
         super().__init__()
         if norm not in ("batch", "none"):
@@ -118,8 +120,11 @@ class DCGANDiscriminator(Recorded, nn.Module):
             layers += [nn.BatchNorm2d(b)] if norm == "batch" else []
             layers += [nn.LeakyReLU(0.2, inplace=True)]
         self.net = nn.Sequential(*layers)
-        self.head = nn.Linear(widths[-1] * 16, 1)
-        self.embed = embedding(num_classes, widths[-1] * 16, null_class, vector_dim)
+        last = widths[-1] * 16
+        self.head: nn.Module = nn.Linear(last, 1)
+        self.embed = embedding(num_classes, last, null_class, vector_dim)
+        if conditioning != "projection" and (num_classes or vector_dim):
+            self.head, self.embed = ClassHead(last, num_classes, conditioning, 0, False, null_class, vector_dim), None
         self.reset_parameters()
         self.to(memory_format=torch.channels_last)
 
@@ -127,9 +132,14 @@ class DCGANDiscriminator(Recorded, nn.Module):
         _reset(self)
         if self.embed is not None:
             self.embed.reset_parameters(std=0.02)
+        if isinstance(self.head, ClassHead):
+            self.head.reset_parameters()
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Critique:
         h = self.net(x).flatten(1)
+        if isinstance(self.head, ClassHead):
+            logit, aux = self.head(h, y)
+            return Critique([logit], [[h]], aux)
         logit = self.head(h).squeeze(1)
         if self.embed is not None:
             logit = logit + (h * self.embed(y, len(h))).sum(1)

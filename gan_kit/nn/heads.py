@@ -11,7 +11,7 @@ from gan_kit.types import Aux, UserError, missing
 
 __all__ = ["ClassHead"]
 
-KINDS = ("none", "projection", "concat", "auxiliary", "d2d-ce")
+KINDS = ("none", "projection", "concat", "auxiliary", "d2d-ce", "k+1")
 
 
 class ClassHead(nn.Module):
@@ -24,6 +24,8 @@ class ClassHead(nn.Module):
             `gan_kit.adversarial.ClassPenalty` and `ClassTerm`
         "d2d-ce": ψ(h), and in aux the projection of h to the unit sphere with one proxy a class (ReACGAN, Kang et
             al. 2021, section 3); trained in the same way
+        "k+1": logit log Σ exp of the class logits in aux: a class more, "generated", whose own logit is 0 (Salimans et
+            al. 2016, section 5); trained in the same way, and on samples without a label by the adversarial loss alone
     num_classes: 0 (and vector_dim 0) is unconditional, whatever the kind
     embed_dim: of e(y) for projection (0: width; else ⟨e(y), P h⟩ with a linear map P), concat and d2d-ce (0: 128)
     spectral: spectral normalisation (Miyato et al. 2018) of all its layers
@@ -64,7 +66,8 @@ class ClassHead(nn.Module):
         dim = embed_dim or (width if self.kind == "projection" else 128)
         if self.kind == "concat":
             self.joined = nn.Linear(width + dim, width)
-        self.psi = nn.Linear(width, 1)
+        if self.kind != "k+1":
+            self.psi = nn.Linear(width, 1)
         if self.kind in ("projection", "concat"):
             rows = num_classes + self.null_class
             self.embed = nn.Linear(vector_dim, dim, bias=False) if vector_dim else nn.Embedding(rows, dim)
@@ -72,7 +75,7 @@ class ClassHead(nn.Module):
                 self.null = nn.Parameter(torch.zeros(dim))
             if self.kind == "projection" and dim != width:
                 self.map = nn.Linear(width, dim, bias=False)
-        elif self.kind == "auxiliary":
+        elif self.kind in ("auxiliary", "k+1"):
             self.classes = nn.Linear(width, num_classes)
         elif self.kind == "d2d-ce":
             self.sphere = nn.Linear(width, dim)
@@ -99,6 +102,9 @@ class ClassHead(nn.Module):
 
     def forward(self, h: Tensor, y: Tensor | None = None) -> tuple[Tensor, Aux | None]:
         aux = None
+        if self.kind == "k+1":
+            logits = self.classes(h)
+            return logits.logsumexp(1), Aux(logits=logits)
         if self.kind == "auxiliary":
             aux = Aux(logits=self.classes(h))
         elif self.kind == "d2d-ce":

@@ -8,6 +8,7 @@ import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
+from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 
 from gan_kit import _door
@@ -122,3 +123,24 @@ def test_a_generator_follows_its_vector_and_answers_to_none(generator: str) -> N
         assert x.isfinite().all()
         assert not x[0].allclose(x[1], atol=1e-4)
         assert x[2:].allclose(G(z[2:], None), atol=1e-5)
+
+
+KINDS = {
+    "none": "hinge",
+    "projection": "hinge",
+    "concat": "hinge",
+    "auxiliary": "acgan",
+    "d2d-ce": "reacgan",
+    "k+1": "semi_supervised",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("discriminator", DISCRIMINATORS)
+def test_two_steps_of_every_discriminator_under_every_conditioning(discriminator: str, kind: str) -> None:
+    if discriminator == "r3gan":  # is told classes by a projection, and has no other way
+        with pytest.raises(ConfigCompositionException, match="conditioning"):
+            built("dcgan", discriminator, KINDS[kind], True, f"discriminator.conditioning={kind}")
+        return
+    two_steps(built("dcgan", discriminator, KINDS[kind], True, f"discriminator.conditioning={kind}"), labels=True)

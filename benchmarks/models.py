@@ -196,7 +196,8 @@ HEAD = """\
 Written by `python benchmarks/models.py`; a test compares. Parameters in millions, the published figure in brackets if
 there is one; operations in GFLOP for one picture forward. Every generator trains with every discriminator of pictures:
 `tests/image/test_pairs_of_nets.py` takes two steps of each pair, and of each discriminator under each conditioning.
-Generators take classes, vectors (`vector_dim`) or nothing, and the answer to none (`null_class`): [conditions](conditions.md).
+Generators take classes, vectors (`vector_dim`) or nothing, and learn an answer to none (`null_class`):
+[conditions](conditions.md).
 
 | `generator=` `discriminator=` | paper | pictures | G | D | G, GFLOP | D, GFLOP | `discriminator.conditioning=` |
 |---|---|---|---|---|---|---|---|

@@ -8,13 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 
-def interleaved(rounds: int, calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Median seconds of each; the first round warms up and is not counted."""
+def interleaved(
+    rounds: int, calls: dict[str, Callable[[], Any]], clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Median seconds of each; the first round warms up and is not counted.
+
+    clock: `time.process_time` counts seconds of all threads of this process, which others on the machine lengthen less
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(rounds + 1):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call()
             if i:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: statistics.median(s) for name, s in seconds.items()}

@@ -17,7 +17,7 @@ from gan_kit.adversarial.schedule import Scheduled, value_at
 from gan_kit.adversarial.terms import GView, Term
 from gan_kit.latent import Normal, Prior, draw, generate
 from gan_kit.noise import BatchNoise, Noise
-from gan_kit.types import Batch, Critique, UserError, missing, without
+from gan_kit.types import Batch, Critique, UserError, conditional, missing, without
 
 __all__ = ["GAN", "frozen"]
 
@@ -144,6 +144,20 @@ class GAN(Players):
             self.note(f"term_{name}", value / term.every)
             loss = loss + value
         return loss
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        labelled = getattr(self.trainer.datamodule, "labelled", None)  # type: ignore[attr-defined]
+        if labelled is None or self.null_class:
+            return
+        told = getattr(self.discriminator, "init_args", {}).get("conditioning", "projection")
+        by_class = conditional(self.discriminator) and told in ("projection", "concat")
+        if conditional(self.generator) or by_class:
+            raise UserError(
+                f"data.labelled={labelled} leaves samples without a label, which these networks have no class for; set "
+                f"generator.null_class=true discriminator.null_class=true, or generator.num_classes=0 with a "
+                f"discriminator.conditioning that predicts classes"
+            )
 
     # ---- its parts ------------------------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ def test_both_accuracies_are_printed_and_written(tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     "gan, data, message",
     [
-        (lambda: made("projection"), lambda: DigitsData(labelled=100), "names no classes"),
+        (lambda: made("none"), lambda: DigitsData(labelled=100), "names no classes"),
         (made, lambda: DigitsData(labels=False), "needs classes"),
     ],
     ids=["a D without classes", "data without classes"],

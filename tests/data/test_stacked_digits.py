@@ -20,7 +20,9 @@ from gan_kit.data import Digits, Resize, StackedDigits, StackedDigitsData
 from gan_kit.evaluate import ClassifierFeatures, ConvClassifier, StackedClassifier, stacked_classifier
 from gan_kit.evaluate.functional import modes_covered
 from gan_kit.image import DCGANDiscriminator, DCGANGenerator
+from gan_kit.latent import Normal
 from gan_kit.pictures import to_uint8
+from gan_kit.trained import TrainedGAN
 from gan_kit.types import UserError
 
 
@@ -109,15 +111,18 @@ def test_the_experiment_finds_nine_modes_in_ten_and_is_left_in_peace(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_rate_that_is_too_large_without_a_penalty_is_told_of(tmp_path: Path) -> None:
+@pytest.mark.timeout(1000)
+def test_a_rate_that_is_too_large_without_a_penalty_loses_modes_and_is_told_of(tmp_path: Path) -> None:
     adam = partial(torch.optim.Adam, lr=1e-2, betas=(0.9, 0.999), fused=True)
     nets = DCGANGenerator(16, z_dim=64, width=16), DCGANDiscriminator(16, width=16, norm="none")
     gan = GAN(*nets, NonSaturating(), adam, adam, ema=EMA(2000), init_seed=0)
     data = StackedDigitsData(Resize(16), labels=False)
     trainer = L.Trainer(
-        accelerator="cpu", max_epochs=-1, max_steps=500, default_root_dir=tmp_path, logger=False,
+        accelerator="cpu", max_epochs=-1, max_steps=400, default_root_dir=tmp_path, logger=False,
         callbacks=[Guardian(every_samples=6400, grace_looks=1)], enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     with pytest.warns(UserWarning, match=r"(collapse|overfitting) at .*docs/train\.md"):  # D is far ahead of a stuck G
         trainer.fit(gan, datamodule=data)
+    judge = stacked_classifier(StackedDigitsData(Resize(16)), progress=False)
+    assert counted(TrainedGAN(gan.generator_ema, Normal(), data.spec), judge) < 300  # 61, seed 0

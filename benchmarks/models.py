@@ -5,6 +5,7 @@ python benchmarks/models.py            # writes; --check only compares, and exit
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -41,7 +42,7 @@ class Net:
     published: tuple[str, str] = ("", "")
 
 
-ALL = "none, projection, concat, auxiliary, d2d-ce"
+ALL = "none, projection, concat, auxiliary, d2d-ce, k+1"
 NETS = [
     Net("dcgan", "dcgan", "Radford et al. 2016", 64),
     Net("sngan", "sngan", "Miyato et al. 2018", 32, classes=10),
@@ -92,7 +93,7 @@ SOUND = [
 def built(net: Net) -> tuple[Any, Any]:
     settings = [f"generator={net.generator}", f"discriminator={net.discriminator}", *net.settings]
     cfg = _door.compose("train", settings)
-    cfg.spec = {"shape": [net.channels, net.size, net.size], "num_classes": net.classes}
+    cfg.spec = {"shape": [net.channels, net.size, net.size], "num_classes": net.classes, "vector_dim": 0}
     OmegaConf.resolve(cfg.generator)
     return instantiate(cfg.generator, _convert_="all"), instantiate(cfg.discriminator, _convert_="all")
 
@@ -150,7 +151,7 @@ class Shapes:
 def training(name: str, classes: int) -> tuple[StepCost, int]:
     """What a sample costs in that training, and how many there are; counted on shapes, nothing is computed."""
     cfg = _door.compose("train", [f"+experiment=image/{name}"])
-    cfg.spec = {"shape": [3, cfg.image_size, cfg.image_size], "num_classes": classes}
+    cfg.spec = {"shape": [3, cfg.image_size, cfg.image_size], "num_classes": classes, "vector_dim": 0}
     cfg.model.init_seed = None
     with torch.device("meta"):
         gan = instantiate(cfg.model, _convert_="all")
@@ -173,8 +174,14 @@ def experiments() -> list[str]:
     for name in _door.options("experiment"):
         text = (_door.conf_dir() / "experiment" / f"{name}.yaml").read_text().splitlines()
         about = next((t[2:] for t in text if t.startswith("# ") and "@package" not in t), "")
-        lines.append(f"| `{name}` | {about} |")
+        lines.append(f"| `{name}` | {about} | {'[trained](results.md)' if trained(name) else 'two steps'} |")
     return lines
+
+
+def trained(name: str) -> bool:
+    """Whether docs/results.md has a figure of it, by its name."""
+    results = PAGE.with_name("results.md").read_text(encoding="utf-8")
+    return re.search(rf"(?<![\w/]){re.escape(name)}(?!\w)", results) is not None
 
 
 def sound(name: str) -> str:
@@ -188,7 +195,9 @@ HEAD = """\
 
 Written by `python benchmarks/models.py`; a test compares. Parameters in millions, the published figure in brackets if
 there is one; operations in GFLOP for one picture forward. Every generator trains with every discriminator of pictures:
-`tests/image/test_pairs_of_nets.py` takes two steps of each pair.
+`tests/image/test_pairs_of_nets.py` takes two steps of each pair, and of each discriminator under each conditioning.
+Generators take classes, vectors (`vector_dim`) or nothing, and learn an answer to none (`null_class`):
+[conditions](conditions.md).
 
 | `generator=` `discriminator=` | paper | pictures | G | D | G, GFLOP | D, GFLOP | `discriminator.conditioning=` |
 |---|---|---|---|---|---|---|---|
@@ -218,10 +227,10 @@ size (appendix D; partly in bfloat16). By these counts a GPU did 24 TFLOP/s for 
 |---|---|---|---|---|
 {presets}
 ## Experiments
-All of them take two steps in the tests; which were trained, and how they score, is in [results](results.md).
+All of them take two steps in the tests. Those that were trained have their figures in [results](results.md).
 
-| `+experiment=` | |
-|---|---|
+| `+experiment=` | | status |
+|---|---|---|
 """
 
 

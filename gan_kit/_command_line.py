@@ -29,6 +29,7 @@ from gan_kit._cli_errors import in_building, in_one_line
 from gan_kit._converted import as_yaml, hydra_form
 from gan_kit._samples import folder_name, write_samples
 from gan_kit.callbacks import Evaluation, Interrupt
+from gan_kit.callbacks.samples import vectors_of
 from gan_kit.evaluate import Classifier, ClassifierFeatures, suite, tables
 from gan_kit.evaluate.classifier import accuracy_of
 from gan_kit.evaluate.sets import split_features
@@ -185,7 +186,8 @@ class CommandLine(LightningCLI):
             raise UserError(f"{type(model).__name__} draws no samples; validate and test give its accuracy")
         want = self.settings
         net = model.generator if model.generator_ema is None else model.generator_ema
-        gan = TrainedGAN(net, model.prior, datamodule.spec).to(self.trainer.strategy.root_device)
+        gan = TrainedGAN(net, model.prior, datamodule.spec, vectors=vectors_of(datamodule))
+        gan.to(self.trainer.strategy.root_device)
         out = Path(want.out) if want.out else self.run / "generated" / folder_name(want.label, want.seed, want.psi)
         write_samples(gan, out, want.n, want.label, want.seed, want.psi, want.batch_size)
 
@@ -223,7 +225,7 @@ class CommandLine(LightningCLI):
         assert extractor is not None
         extractor.to(self.model.device)
         real = split_features(extractor, data, evaluation.split, progress=True)
-        evaluation.labels = real.labels
+        evaluation.take_conditions(data)
         fake = evaluation.samples(self.trainer, self.model)
         assert fake is not None
         knows = extractor.name == "classifier" and extractor.num_classes == data.spec.num_classes

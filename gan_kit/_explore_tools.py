@@ -30,7 +30,7 @@ class Session:
     def __init__(self, gan: Any, cfg: SimpleNamespace, home: Path):
         self.gan, self.cfg, self.home = gan, cfg, home
         space = cfg.space[:1] if cfg.tool == "invert" and cfg.space != "auto" else cfg.space
-        self.latent = Latent(gan.generator, gan.prior, space, gan.spec.decode, cfg.seed)
+        self.latent = Latent(gan.generator, gan.prior, space, gan.spec.decode, cfg.seed, gan.vectors)
         self.labels = self._labels(cfg.label)
 
     def _labels(self, label: Any) -> list[int] | None:
@@ -83,7 +83,7 @@ class Session:
 
     def names(self, codes: Codes) -> list[str]:
         """Of each code its class."""
-        if codes.y is None:
+        if codes.y is None or codes.y.is_floating_point():
             return [str(i) for i in range(len(codes))]
         classes = self.gan.spec.class_names
         return [str(classes[i]) if classes else str(i) for i in codes.y.tolist()]

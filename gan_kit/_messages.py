@@ -19,6 +19,8 @@ def announce(cfg: Any, data: Any, gan: Any, run: Path, checkpoint: Path | None, 
         return f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f}M"
 
     classes = f"{data.spec.num_classes} classes" if data.spec.num_classes else "no classes"
+    if data.spec.vector_dim:
+        classes = f"a vector of {data.spec.vector_dim} each"
     print(f"run    {run}")
     print(f"data   {len(data.arrays('train').x):,} x {tuple(data.spec.shape)}, {classes}, batch {cfg.data.batch_size}")
     nets = [(name, net) for name, net in gan.named_children() if any(p.requires_grad for p in net.parameters())]

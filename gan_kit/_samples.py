@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 from gan_kit.types import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gan_kit.trained import TrainedGAN, TrainedReconstruction
 
-__all__ = ["folder_name", "write_restored", "write_samples"]
+__all__ = ["folder_name", "read_condition", "write_restored", "write_samples"]
 
 
-def folder_name(label: Any, seed: int, psi: float) -> str:
+def folder_name(label: Any, seed: int, psi: float, condition: str | None = None) -> str:
     """seed=0_psi=1.0: which samples these are"""
-    named = {"label": label, "seed": seed, "psi": psi}
+    named = {"label": label, "condition": condition, "seed": seed, "psi": psi}
     return "_".join(f"{k}={v}" for k, v in named.items() if v is not None)
 
 
@@ -29,6 +31,7 @@ def write_samples(
     psi: float,
     batch_size: int,
     vocoder: TrainedReconstruction | None = None,
+    condition: Tensor | None = None,
 ) -> None:
     """n numbered PNG or WAV files into the folder `out`, and grid.png of the first 256 pictures, or 64 sounds, which
     index.html plays; of vectors a scatter plot only. vocoder: of the sounds' rate; it makes their waves anew"""
@@ -46,7 +49,7 @@ def write_samples(
     shown: list[torch.Tensor] = []
     written = 0
     with tqdm(total=n, unit=" samples", disable=None) as bar:
-        for x in gan.batches(n, label, seed, psi, batch_size):
+        for x in gan.batches(n, label, seed, psi, batch_size, condition=condition):
             if vocoder is not None:
                 x = vocoder.reconstruct(x, sample_rate=rate)
             if rate is not None:
@@ -68,6 +71,22 @@ def write_samples(
         print(f"{out / 'index.html'}  plays {len(head)} of the {written} sounds beside it; their picture is grid.png")
     else:
         print(f"{out / 'grid.png'}" + (f"  and {written} pictures beside it" if written else ""))
+
+
+def read_condition(path: Path, n: int) -> Tensor:
+    """The vector(s) of condition=file.npy: (E,), or (n, E). Raises UserError for what holds none."""
+    import numpy as np
+    import torch
+
+    if not path.is_file() or path.suffix != ".npy":
+        raise UserError(f"condition={path} is no .npy file; np.save a vector (E,), or one for each sample, ({n}, E)")
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"condition={path} can't be read ({error}); np.save a vector (E,) or ({n}, E)") from error
+    if found.dtype.kind not in "fiub" or found.ndim not in (1, 2):
+        raise UserError(f"condition={path} holds {found.shape} of {found.dtype}; give numbers, (E,) or ({n}, E)")
+    return torch.from_numpy(found.astype(np.float32))
 
 
 def _class_name(gan: TrainedGAN, label: int | str | None, seed: int, i: int) -> str:

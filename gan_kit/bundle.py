@@ -36,6 +36,7 @@ from gan_kit.types import AudioSpec, DataSpec, UserError
 __all__ = ["TrainedGAN", "TrainedReconstruction", "label_rows", "load", "picture_of", "save", "save_reconstruction"]
 
 WEIGHTS, CONFIG, CARD, PICTURE = "generator.safetensors", "config.yaml", "card.md", "samples.png"
+VECTORS = "conditions.safetensors"  # of a generator that is conditioned on vectors: some to draw by
 FORMAT = 1
 
 
@@ -44,10 +45,15 @@ def picture_of(x: Tensor, spec: DataSpec, columns: int) -> np.ndarray:
     return spectrogram_grid(x, spec.audio, columns) if spec.audio is not None else grid(x, columns)
 
 
-def _first_samples(gan: TrainedGAN, columns: int = 10, seed: int = 0) -> np.ndarray:
-    """A row per class, or 8 rows; of vectors 2,000."""
-    if len(gan.spec.shape) == 1:
+def _first_samples(gan: TrainedGAN, columns: int = 10, seed: int = 0) -> np.ndarray | None:
+    """A row per class or vector, or 8 rows; of points 2,000. None where there is no condition to draw by."""
+    if len(gan.spec.shape) == 1 and (gan.vectors is not None or not gan.vector_dim):
         return picture_of(gan.sample(2000, seed=seed, batch_size=500), gan.spec, columns)
+    if gan.vector_dim and gan.vectors is None:
+        return None
+    if gan.vectors is not None:
+        some = gan.vectors[:8].repeat_interleave(columns, 0)
+        return picture_of(gan.sample(len(some), seed=seed, condition=some), gan.spec, columns)
     labels = label_rows(gan.num_classes, columns)
     n = len(labels) if labels else 8 * columns
     return picture_of(gan.sample(n, labels, seed), gan.spec, columns)
@@ -59,14 +65,16 @@ def save(
     prior: Prior,
     spec: DataSpec,
     facts: dict[str, Any] | None = None,
+    vectors: Tensor | None = None,
 ) -> Path:
     """Write a bundle, whole or not at all; one that stands there is replaced.
 
     generator: built by a class that records its arguments (`gan_kit.nn.Recorded`)
     facts: plain values for config.yaml and the card (experiment, samples_seen, ...)
+    vectors: (N, E) to draw by, of a generator that is conditioned on vectors; they are in the bundle for all to read
     """
     parts = {"generator": generator, "prior": prior}
-    return _saved(Path(folder), parts, spec, facts or {}, "first samples of seed 0", _first_samples)
+    return _saved(Path(folder), parts, spec, facts or {}, "first samples of seed 0", _first_samples, vectors)
 
 
 def save_reconstruction(
@@ -98,6 +106,7 @@ def _saved(
     facts: dict[str, Any],
     caption: str,
     picture: Callable[[Any], np.ndarray | None],
+    vectors: Tensor | None = None,
 ) -> Path:
     for thing in (*(v for k, v in parts.items() if k != "prior"), spec.representation):
         if thing is not None and not hasattr(thing, "init_args"):
@@ -108,7 +117,7 @@ def _saved(
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        _write(part, parts, spec, facts, caption, picture)
+        _write(part, parts, spec, facts, caption, picture, vectors)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)  # half a bundle only takes room
         raise
@@ -128,8 +137,11 @@ def _write(
     facts: dict[str, Any],
     caption: str,
     picture: Callable[[Any], np.ndarray | None],
+    vectors: Tensor | None,
 ) -> None:
     part.mkdir(parents=True)
+    if vectors is not None:
+        save_file({"vectors": vectors.detach().float().cpu().contiguous()}, part / VECTORS)
     weights = {k: v.detach().cpu().contiguous() for k, v in parts["generator"].state_dict().items()}
     save_file(weights, part / WEIGHTS)
     data: dict[str, Any] = {
@@ -137,6 +149,8 @@ def _write(
         "num_classes": spec.num_classes,
         "class_names": list(spec.class_names),
     }
+    if spec.vector_dim:
+        data["vector_dim"] = spec.vector_dim
     if spec.audio is not None:
         data["audio"] = asdict(spec.audio)
     if spec.representation is not None:
@@ -226,11 +240,30 @@ def _build(config: dict[str, Any], folder: Path, allow: Sequence[str] = ()) -> T
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{folder / WEIGHTS} does not fit {config['generator']['target']}: {reason}") from None
-    spec = DataSpec(tuple(data["shape"]), data["num_classes"], tuple(data["class_names"]), audio, representation)
+    spec = DataSpec(
+        tuple(data["shape"]),
+        data["num_classes"],
+        tuple(data["class_names"]),
+        audio,
+        representation,
+        data.get("vector_dim", 0),
+    )
     if "condition" in config:
         return TrainedReconstruction(generator, condition, spec, config["facts"])
     prior = _class_of(config["prior"]["target"], ("gan_kit.latent.", *allow))(**config["prior"]["args"])
-    return TrainedGAN(generator, prior, spec, config["facts"])
+    return TrainedGAN(generator, prior, spec, config["facts"], _read_vectors(folder / VECTORS, spec.vector_dim))
+
+
+def _read_vectors(path: Path, vector_dim: int) -> Tensor | None:
+    if not path.is_file():
+        return None
+    try:
+        vectors = load_file(path)["vectors"]
+    except (SafetensorError, KeyError) as error:
+        raise UserError(f"{path} can't be read ({error}); copy the whole bundle folder") from None
+    if vectors.dim() != 2 or vectors.shape[1] != vector_dim or not len(vectors) or not vectors.isfinite().all():
+        raise UserError(f"{path} holds {tuple(vectors.shape)}, not vectors of {vector_dim}; copy the bundle again")
+    return vectors
 
 
 def _made(description: dict[str, Any], trusted: tuple[str, ...], role: str, audio: AudioSpec | None) -> Any:
@@ -271,7 +304,8 @@ def _class_of(target: str, trusted: tuple[str, ...]) -> type:
 
 def _card(config: dict[str, Any], parameters: int, pictured: bool, caption: str) -> str:
     data, facts = config["data"], config["facts"]
-    names = ", ".join(data["class_names"]) or f"{data['num_classes']} classes" if data["num_classes"] else "none"
+    of_vectors = f"none; vectors of {data['vector_dim']}" if data.get("vector_dim") else "none"
+    names = ", ".join(data["class_names"]) or f"{data['num_classes']} classes" if data["num_classes"] else of_vectors
     lines = [
         f"| {k.replace('_', ' ')} | {v:,} |" if isinstance(v, int) else f"| {k.replace('_', ' ')} | {v} |"
         for k, v in facts.items()

@@ -88,7 +88,7 @@ def estimate(cfg: Any, steps: int, watts: float | None, out: str | None) -> dict
     data = build("data")
     with tempfile.TemporaryDirectory() as folder:
         cfg.paths.output_dir = folder
-        cfg.spec = {"shape": list(data.spec.shape), "num_classes": data.spec.num_classes}
+        cfg.spec = data.spec.settings()
         settle(cfg, data.spec)
         build.resolve()
         gan = build("model")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_kit import _door
-from gan_kit._samples import folder_name, write_restored, write_samples
+from gan_kit._samples import folder_name, read_condition, write_restored, write_samples
 from gan_kit.types import UserError
 
 HELP = """\
@@ -18,6 +18,7 @@ Draw samples from a trained generator: PNG files and a grid; of sounds WAV files
   run=runs        a bundle, a run (runs/NAME/TIME), or a folder of runs: the newest is taken
   n=64            how many
   label=null      a class index or name; null draws all classes evenly
+  condition=null  of a generator conditioned on vectors: an .npy file of one (E,), or of n of them (n, E)
   seed=0          sample number i of a seed is always the same, whatever n and batch_size
   psi=1.0         truncation: below 1 less varied, more typical
   batch_size=64   device=cpu
@@ -67,20 +68,34 @@ def sample(cfg: Any) -> Path:
         out = Path(str(cfg.out)) if cfg.out else home / "restored" / source.stem
         write_restored(gan, source, out)
         return out
-    vocoder = None if cfg.vocoder is None else load(Path(str(cfg.vocoder))).to(gan.device)
-    if vocoder is not None and (not isinstance(vocoder, TrainedReconstruction) or vocoder.sample_rate is None):
-        raise UserError(f"vocoder={cfg.vocoder} restores no sounds; name a run of a vocoder")
-    if vocoder is not None and gan.sample_rate != vocoder.sample_rate:
-        made = f"sounds at {gan.sample_rate} Hz" if gan.sample_rate else "no sounds"
-        raise UserError(f"{where} makes {made}, vocoder={cfg.vocoder} is of {vocoder.sample_rate} Hz; they must agree")
+    vocoder = None if cfg.vocoder is None else _vocoder(cfg, gan)
+    condition = None if cfg.condition is None else read_condition(Path(str(cfg.condition)), cfg.n)
+    gan.labels(cfg.n, cfg.label, cfg.seed, 0, condition)  # its mistakes, before anything is removed
     if cfg.out:
         out = Path(str(cfg.out))
     else:
-        out = home / "generated" / (folder_name(cfg.label, cfg.seed, cfg.psi) + ("_vocoder" if vocoder else ""))
+        named = Path(str(cfg.condition)).stem if cfg.condition is not None else None
+        folder = folder_name(cfg.label, cfg.seed, cfg.psi, named) + ("_vocoder" if vocoder else "")
+        out = home / "generated" / folder
         for old in (*out.glob("[0-9]*.png"), *out.glob("[0-9]*.wav")):  # of an earlier call, perhaps of a generator
             old.unlink()  # that has trained on since
-    write_samples(gan, out, cfg.n, cfg.label, cfg.seed, cfg.psi, cfg.batch_size, vocoder)
+    write_samples(gan, out, cfg.n, cfg.label, cfg.seed, cfg.psi, cfg.batch_size, vocoder, condition)
     return out
+
+
+def _vocoder(cfg: Any, gan: Any) -> Any:
+    """What `vocoder=` names. Raises UserError where it restores no sounds, or sounds of another rate."""
+    from gan_kit.bundle import TrainedReconstruction, load
+
+    vocoder = load(Path(str(cfg.vocoder))).to(gan.device)
+    if not isinstance(vocoder, TrainedReconstruction) or vocoder.sample_rate is None:
+        raise UserError(f"vocoder={cfg.vocoder} restores no sounds; name a run of a vocoder")
+    if gan.sample_rate != vocoder.sample_rate:
+        made = f"sounds at {gan.sample_rate} Hz" if gan.sample_rate else "no sounds"
+        raise UserError(
+            f"{cfg.run} makes {made}, vocoder={cfg.vocoder} is of {vocoder.sample_rate} Hz; they must agree"
+        )
+    return vocoder
 
 
 if __name__ == "__main__":

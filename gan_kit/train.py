@@ -175,7 +175,7 @@ def train(cfg: Any, given: Sequence[str] = (), place: tuple[Path, Path | None] |
     try:
         cfg.paths.output_dir, cfg.resume = str(run), None
         as_composed = cfg.copy()  # with its interpolations: what a resumed run starts from
-        cfg.spec = {"shape": list(data.spec.shape), "num_classes": data.spec.num_classes}
+        cfg.spec = data.spec.settings()
         settled = settle(cfg, data.spec)
         build.resolve()
 
@@ -249,7 +249,7 @@ def print_cli(cfg: Any) -> None:
     build.whole("seed", 0)
     build.whole("threads", 1, optional=True)
     spec = build("data").spec
-    cfg.spec = {"shape": list(spec.shape), "num_classes": spec.num_classes}
+    cfg.spec = spec.settings()
     settle(cfg, spec)
     build.resolve()
     sys.stdout.write(as_yaml(run_config(cfg)))

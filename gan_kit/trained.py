@@ -24,11 +24,19 @@ class TrainedGAN:
     generator: G(z, y) -> x; prior: where z comes from; spec: shape and classes of what it makes, and of sounds their
         AudioSpec
     facts: what the bundle says of its training
+    vectors: (N, E), of a generator that is conditioned on vectors: what it draws by where none is given
     """
 
-    def __init__(self, generator: nn.Module, prior: Prior, spec: DataSpec, facts: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        generator: nn.Module,
+        prior: Prior,
+        spec: DataSpec,
+        facts: dict[str, Any] | None = None,
+        vectors: Tensor | None = None,
+    ):
         self.generator, self.prior, self.spec = generator.eval().requires_grad_(False), prior, spec
-        self.facts = facts or {}
+        self.facts, self.vectors = facts or {}, vectors
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device | str) -> TrainedGAN:
@@ -45,6 +53,11 @@ class TrainedGAN:
     def num_classes(self) -> int:
         return int(getattr(self.generator, "num_classes", 0))
 
+    @property
+    def vector_dim(self) -> int:
+        """E of the vectors that it is conditioned on, or 0"""
+        return int(getattr(self.generator, "vector_dim", 0))
+
     def sample(
         self,
         n: int,
@@ -53,6 +66,7 @@ class TrainedGAN:
         psi: float = 1.0,
         batch_size: int = 64,
         start: int = 0,
+        condition: Tensor | None = None,
     ) -> Tensor:
         """n samples in [-1, 1] on the CPU, (n, C, H, W) of pictures, (n, C, T) of sounds.
 
@@ -60,10 +74,12 @@ class TrainedGAN:
         seed: sample number i of a seed is the same whatever n, batch_size or device (to rounding)
         psi: truncation; below 1 less varied, more typical
         start: number of the first sample
+        condition: a vector (E,), or one a sample (n, E), of a generator that is conditioned on vectors; None for those
+            in the bundle, of held-out data, drawn evenly
 
-        Raises UserError for a label that the generator does not have, n < 1 or psi < 0.
+        Raises UserError for a label that the generator does not have, a condition of another length, n < 1 or psi < 0.
         """
-        return torch.cat(list(self.batches(n, label, seed, psi, batch_size, start)))
+        return torch.cat(list(self.batches(n, label, seed, psi, batch_size, start, condition)))
 
     def batches(
         self,
@@ -73,6 +89,7 @@ class TrainedGAN:
         psi: float = 1.0,
         batch_size: int = 64,
         start: int = 0,
+        condition: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """What `sample` returns, batch by batch: memory stays bounded."""
         for name, value, least in (
@@ -83,7 +100,7 @@ class TrainedGAN:
         ):
             if value < least:
                 raise UserError(f"{name}={value} must be at least {least}")
-        labels = self.labels(n, label, seed, start)
+        labels = self.labels(n, label, seed, start, condition)
         for first in range(0, n, batch_size):
             last = min(first + batch_size, n)
             noise = SampleNoise(seed, range(start + first, start + last), self.device)
@@ -98,11 +115,28 @@ class TrainedGAN:
 
         space: "z", "w", or "auto": w where the generator has one. Raises UserError for a space that it does not have.
         """
-        return Latent(self.generator, self.prior, space, self.spec.decode)
+        return Latent(self.generator, self.prior, space, self.spec.decode, vectors=self.vectors)
 
-    def labels(self, n: int, label: int | str | Sequence[int] | None, seed: int, start: int) -> Tensor | None:
-        """The class of each of n samples, (n,), or None without classes; see `sample`."""
+    def labels(
+        self,
+        n: int,
+        label: int | str | Sequence[int] | None,
+        seed: int,
+        start: int,
+        condition: Tensor | None = None,
+    ) -> Tensor | None:
+        """The class of each of n samples, (n,), or its vector, (n, E), or None without either; see `sample`."""
         classes = self.num_classes
+        if self.vector_dim:
+            if label is not None:
+                raise UserError(
+                    f"label={label!r}: this generator is conditioned on vectors of {self.vector_dim}, not on classes; "
+                    "give condition"
+                )
+            return self._vectors(n, condition, seed, start)
+        if condition is not None:
+            what = f"{classes} classes; give label" if classes else "no condition; leave it out"
+            raise UserError(f"condition is a vector, and this generator has {what}")
         if not classes:
             if label is not None:
                 raise UserError(f"label={label!r}: this generator was trained without classes; leave label out")
@@ -119,6 +153,22 @@ class TrainedGAN:
         if bad := sorted({i for i in wanted if not 0 <= i < classes}):
             raise UserError(f"label {bad[0]} is out of range: this generator has classes 0 to {classes - 1}")
         return torch.tensor(wanted)
+
+    def _vectors(self, n: int, condition: Tensor | None, seed: int, start: int) -> Tensor:
+        if condition is None:
+            if self.vectors is None:
+                raise UserError(f"give a condition: this generator makes a sample of a vector of {self.vector_dim}")
+            return self.vectors[[mix(seed, i, 1) % len(self.vectors) for i in range(start, start + n)]]
+        y = torch.as_tensor(condition).float()
+        y = y.expand(n, -1) if y.dim() == 1 else y
+        if y.shape != (n, self.vector_dim):
+            raise UserError(
+                f"condition of shape {tuple(torch.as_tensor(condition).shape)}: this generator takes a vector of "
+                f"{self.vector_dim}, ({self.vector_dim},), or one for each of {n} samples, ({n}, {self.vector_dim})"
+            )
+        if not torch.isfinite(y).all():
+            raise UserError("condition holds NaN or infinite values")
+        return y
 
 
 def label_rows(num_classes: int, columns: int, rows: int = 8) -> list[int] | None:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-__all__ = ["AudioSpec", "Aux", "Batch", "Critique", "DataSpec", "Representation", "UserError"]
+__all__ = [
+    "AudioSpec",
+    "Aux",
+    "Batch",
+    "Critique",
+    "DataSpec",
+    "Representation",
+    "UserError",
+    "conditional",
+    "missing",
+    "without",
+]
 
 
 class UserError(ValueError):
@@ -22,11 +33,26 @@ class Batch(NamedTuple):
     """What a training step receives.
 
     x: (B, ...) float in [-1, 1], e.g. (B, C, H, W) or (B, C, T)
-    y: (B,) int64 class indices, or None
+    y: (B,) int64 class indices, (B, E) float vectors, or None; a sample without one has y < 0, or a row of NaN
     """
 
     x: Tensor
     y: Tensor | None
+
+
+def conditional(net: Any) -> bool:
+    """Whether a network looks at y, classes or vectors"""
+    return bool(getattr(net, "num_classes", 0) or getattr(net, "vector_dim", 0))
+
+
+def missing(y: Tensor) -> Tensor:
+    """(B,) bool: the samples without a condition, y < 0 of classes, a row of NaN of vectors"""
+    return y.isnan().any(1) if y.is_floating_point() else y < 0
+
+
+def without(y: Tensor, rows: Tensor, num_classes: int) -> Tensor:
+    """y in which these rows have no condition: the null class, number num_classes, or NaN. rows: (B,) bool"""
+    return y.masked_fill(rows[:, None], math.nan) if y.is_floating_point() else y.masked_fill(rows, num_classes)
 
 
 class Aux(NamedTuple):
@@ -169,6 +195,7 @@ class DataSpec:
 
     shape: shape of one sample, (C, H, W) or (C, T) or (dims,)
     num_classes: 0 when batches carry no labels
+    vector_dim: E of the vectors that batches carry in the place of labels, or 0
     class_names: one a class, or empty
     audio: of sounds
     representation: how networks see a sample, where they don't see the sample itself; `shape` is the shape they see
@@ -179,6 +206,11 @@ class DataSpec:
     class_names: tuple[str, ...] = ()
     audio: AudioSpec | None = None
     representation: Representation | None = None
+    vector_dim: int = 0
+
+    def settings(self) -> dict[str, Any]:
+        """What configs call `spec`, as plain values"""
+        return {"shape": list(self.shape), "num_classes": self.num_classes, "vector_dim": self.vector_dim}
 
     def decode(self, x: Tensor) -> Tensor:
         """What a generator made -> samples: (B, 2, F, L) pictures -> (B, 1, T) waves, where that is what they are."""

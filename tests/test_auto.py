@@ -19,7 +19,7 @@ SMALL = ["generator.width=32", "discriminator.width=16"]
 
 def settled(*settings: str, spec: DataSpec = PICTURES) -> dict:
     cfg = _door.compose("train", ["paths.output_dir=run", *settings])
-    cfg.spec = {"shape": list(spec.shape), "num_classes": spec.num_classes}
+    cfg.spec = spec.settings()
     settle(cfg, spec)
     build = _door.Builder(cfg)
     build.resolve()

@@ -487,7 +487,7 @@ def test_the_cli_reads_every_option(option: str, tmp_path: Path, monkeypatch: py
     cfg = _door.compose("train", [*(["evaluation=fd"] if extractor else []), option, f"paths.output_dir={tmp_path}"])
     build = _door.Builder(cfg)
     spec = build("data").spec
-    cfg.spec = {"shape": list(spec.shape), "num_classes": spec.num_classes}
+    cfg.spec = spec.settings()
     try:
         build.resolve()
     except UserError:

@@ -15,7 +15,11 @@ PAIR = [
     "data=digits", "image_size=32", "generator=sngan", "discriminator=sngan", "generator.width=8",
     "discriminator.width=8", "evaluation=none", "logger=none", "trainer=cpu", "debug=two_steps", "log_every_steps=1",
 ]  # fmt: skip
-NEEDS = {"acgan": ["discriminator.conditioning=auxiliary"], "reacgan": ["discriminator.conditioning=d2d-ce"]}
+NEEDS = {
+    "acgan": ["discriminator.conditioning=auxiliary"],
+    "reacgan": ["discriminator.conditioning=d2d-ce"],
+    "semi_supervised": ["discriminator.conditioning=k+1", "generator.num_classes=0"],
+}
 OF_OTHER_NETS = {"stylegan2": "path length is taken along w", "fastgan": "discriminator"}
 
 
@@ -40,6 +44,7 @@ def test_two_steps(objective: str, augment: str, tmp_path: Path) -> None:
     [
         (["objective=san", "discriminator=dcgan", "discriminator.width=8"], "does not end in a gan_kit.nn.ClassHead"),
         (["objective=acgan"], "build it with conditioning=auxiliary"),
+        (["data.labelled=100", "objective=hinge"], "null_class=true"),
         (["objective=stylegan2"], OF_OTHER_NETS["stylegan2"]),
         (["augment=ada", "augment.module.policy=[zoom]", "objective=hinge"], "no such augmentation ['zoom']"),
         (["model.label_dropout=0.1", "objective=hinge", "discriminator=dcgan"], "null_class=true"),

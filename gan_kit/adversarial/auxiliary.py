@@ -94,4 +94,6 @@ class ClassTerm(Term):
 def labels_of(y: Tensor | None) -> Tensor:
     if y is None:
         raise UserError("a loss of classes needs labels, and the batch has none; choose another objective")
+    if y.is_floating_point():
+        raise UserError("a loss of classes needs class indices, and the data give vectors; choose another objective")
     return y

@@ -17,7 +17,7 @@ from gan_kit.adversarial.schedule import Scheduled, value_at
 from gan_kit.adversarial.terms import GView, Term
 from gan_kit.latent import Normal, Prior, draw, generate
 from gan_kit.noise import BatchNoise, Noise
-from gan_kit.types import Batch, Critique, UserError
+from gan_kit.types import Batch, Critique, UserError, conditional, missing, without
 
 __all__ = ["GAN", "frozen"]
 
@@ -31,8 +31,8 @@ class GAN(Players):
     augment: augment(x, p, noise) -> x, inside D's input path for reals and fakes; augment_p may be a schedule
     ema: how the sampling generator follows the trained one; None samples from the trained one
     prior: where z comes from
-    label_dropout: share of the labels that both nets don't see, each step others: they get the null class, as those
-        do that are missing (y < 0). Both nets must be built with null_class=True
+    label_dropout: share of the labels (or vectors) that both nets don't see, each step others: they get the null class,
+        as those do that are missing (y < 0, a row of NaN). Both nets must be built with null_class=True
     pseudo_p: share of D's reals that are fakes instead (APA, Jiang et al. 2021): a number, a schedule or `AdaptiveP`
     top_k: share of the fakes that G learns from, those with the highest logits (Sinha et al. 2020); chosen within a
         micro-batch
@@ -145,6 +145,20 @@ class GAN(Players):
             loss = loss + value
         return loss
 
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        labelled = getattr(self.trainer.datamodule, "labelled", None)  # type: ignore[attr-defined]
+        if labelled is None or self.null_class:
+            return
+        told = getattr(self.discriminator, "init_args", {}).get("conditioning", "projection")
+        by_class = conditional(self.discriminator) and told in ("projection", "concat")
+        if conditional(self.generator) or by_class:
+            raise UserError(
+                f"data.labelled={labelled} leaves samples without a label, which these networks have no class for; set "
+                f"generator.null_class=true discriminator.null_class=true, or generator.num_classes=0 with a "
+                f"discriminator.conditioning that predicts classes"
+            )
+
     # ---- its parts ------------------------------------------------------------------------------------------
 
     def fakes(self, y: Tensor | None, noise: BatchNoise) -> tuple[Tensor, Latent]:
@@ -158,13 +172,25 @@ class GAN(Players):
         return generate(self.generator, z, noise, y), Latent(z, again)
 
     def labels(self, y: Tensor | None, noise: Noise) -> Tensor | None:
-        """As the nets are to see them: those that are missing or dropped are the null class, number num_classes."""
+        """As the nets are to see them: those that are missing or dropped are the null class, or a vector of NaN."""
+        if y is not None and y.is_floating_point():
+            self.require_vectors(y)
         if y is None or not self.null_class:
             return y
-        missing = y < 0
+        rows = missing(y)
         if self.label_dropout:
-            missing = missing | (noise.rand() < self.label_dropout)
-        return torch.where(missing, self.generator.num_classes, y)
+            rows = rows | (noise.rand() < self.label_dropout)
+        return without(y, rows, self.generator.num_classes)
+
+    def require_vectors(self, y: Tensor) -> None:
+        """Raises UserError for a network that would not look at the vectors of the data, or takes none at all."""
+        for name, net in (("generator", self.generator), ("discriminator", self.discriminator)):
+            if getattr(net, "vector_dim", 0) != y.shape[1]:
+                raise UserError(
+                    f"the data give a vector of {y.shape[1]} with each sample, and the {name}, {type(net).__name__}, "
+                    f"takes {getattr(net, 'vector_dim', 0) or 'none'}; build it with vector_dim={y.shape[1]} if it "
+                    f"has that argument, or leave the vectors out (data.conditions=null)"
+                )
 
     def deceived(self, real: Tensor, y: Tensor | None, noise: Noise) -> Tensor:
         """The reals, each of them with probability `pseudo_p` a fake of the same label."""

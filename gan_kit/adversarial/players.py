@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -269,7 +270,7 @@ class Players(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint["gan"]
         for name, net in (("generator", self.generator), ("discriminator", self.discriminator)):
-            if differences := differing(saved[name], describe(net)):
+            if differences := differing(saved[name], describe(net), defaults_of(net)):
                 raise UserError(
                     f"the checkpoint holds another {name}: {differences}; resume without changing the networks, "
                     f"or start a new run"
@@ -289,9 +290,22 @@ def describe(thing: Any) -> dict[str, Any]:
     return {"target": f"{cls.__module__}.{cls.__qualname__}", "args": args}
 
 
-def differing(saved: dict[str, Any], here: dict[str, Any]) -> str:
-    """The differences of two descriptions in words, or "" """
-    a, b = (_flat({"target": d["target"], **d["args"]}) for d in (saved, here))
+def defaults_of(thing: Any) -> dict[str, Any]:
+    """What the arguments of its constructor are where they are not given, those that have such a value"""
+    given = inspect.signature(type(thing)).parameters.items()
+    return {
+        k: list(p.default) if isinstance(p.default, tuple) else p.default for k, p in given if p.default is not p.empty
+    }
+
+
+def differing(saved: dict[str, Any], here: dict[str, Any], defaults: Mapping[str, Any] | None = None) -> str:
+    """The differences of two descriptions in words, or ""
+
+    defaults: of arguments that what was saved, by an older version, did not have yet
+    """
+    known = {k: v for k, v in (defaults or {}).items() if k in here["args"]}
+    a = _flat({**known, "target": saved["target"], **saved["args"]})
+    b = _flat({"target": here["target"], **here["args"]})
     return ", ".join(
         f"{k} was {a.get(k)!r}, is {b.get(k)!r}" for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)
     )

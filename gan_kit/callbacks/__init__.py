@@ -10,6 +10,7 @@ from gan_kit.callbacks.interrupt import Interrupt
 from gan_kit.callbacks.metrics import MetricsLog
 from gan_kit.callbacks.progress import Progress
 from gan_kit.callbacks.samples import SampleGrid
+from gan_kit.callbacks.semi_supervised import SemiSupervised
 from gan_kit.callbacks.stopwatch import Stopwatch
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "MetricsLog",
     "Progress",
     "SampleGrid",
+    "SemiSupervised",
     "Stopwatch",
 ]

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from gan_kit import bundle
 from gan_kit.callbacks.clock import crossed, is_last_step
 from gan_kit.callbacks.guard import check_weights
+from gan_kit.callbacks.samples import vectors_of
 from gan_kit.runs import checkpoint_path, checkpoints
 from gan_kit.types import DataSpec, UserError
 
@@ -138,7 +139,7 @@ class Checkpoints(Checkpoint):
                 x, _ = data.held_out(SHOWN)
                 bundle.save_reconstruction(folder, net, pl_module.condition, data.spec, facts, x)
             else:
-                bundle.save(folder, net, pl_module.prior, data.spec, facts)
+                bundle.save(folder, net, pl_module.prior, data.spec, facts, vectors_of(data))
         except (OSError, SafetensorError) as error:
             raise UserError(
                 f"could not write {folder} ({_write_failure(error) or error}): make room (is the disk full?), then go "

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from gan_kit import bundle
 from gan_kit.callbacks.clock import crossed, is_last_step
-from gan_kit.callbacks.samples import log_image
+from gan_kit.callbacks.samples import log_image, vectors_of
 from gan_kit.evaluate import suite
 from gan_kit.evaluate.features import Extractor, as_stored
-from gan_kit.evaluate.sets import FeatureSet, extract_all, labels_like, split_features
+from gan_kit.evaluate.sets import FeatureSet, extract_all, labels_like, split_features, vectors_like
 from gan_kit.evaluate.sheets import draw_history, read_history
 from gan_kit.files import write_whole
 from gan_kit.noise import SampleNoise
-from gan_kit.types import UserError
+from gan_kit.types import UserError, conditional
 
 __all__ = ["Evaluation"]
 
@@ -84,8 +84,7 @@ class Evaluation(Callback):
             raise UserError(f"num_samples={self.num_samples} leaves some of {trainer.world_size} processes with none")
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.extractor.to(pl_module.device)
-        labels = data.arrays(self.split).y
-        self.labels = None if labels is None else torch.as_tensor(labels)
+        self.take_conditions(data)
         self.run = Path(trainer.default_root_dir)
         self.history = self.run / "evaluation" / "history.jsonl"
         if not trainer.is_global_zero:
@@ -95,6 +94,12 @@ class Evaluation(Callback):
         kept = [row for row in rows if row["samples_seen"] <= pl_module.samples_seen]
         if kept != rows:  # of steps that a resumed run takes again
             write_whole(self.history, "".join(f"{json.dumps(row)}\n" for row in kept))
+
+    def take_conditions(self, data: Any) -> None:
+        """The labels or vectors of the reference: samples are drawn with the like."""
+        arrays = data.arrays(self.split)
+        self.labels = None if arrays.labels is None else torch.as_tensor(arrays.labels)
+        self.vectors = arrays.vectors
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         due = crossed(self.every_samples, pl_module, batch, trainer) or is_last_step(trainer)
@@ -121,14 +126,17 @@ class Evaluation(Callback):
         """Features of samples 0 to num_samples, every rank's share of them brought together on rank 0."""
         assert self.extractor is not None
         spec = self.spec
-        conditional = getattr(gan.generator, "num_classes", 0) and self.labels is not None
-        labels = labels_like(self.labels, self.num_samples) if conditional and self.labels is not None else None
+        labels = wanted = None
+        if conditional(gan.generator) and self.labels is not None:
+            labels = wanted = torch.tensor(labels_like(self.labels, self.num_samples))
+        elif conditional(gan.generator) and self.vectors is not None:
+            wanted = vectors_like(self.vectors, self.num_samples)
         mine = range(trainer.global_rank, self.num_samples, trainer.world_size)
 
         def batches() -> Any:
             for start in range(0, len(mine), self.batch_size):
                 rows = mine[start : start + self.batch_size]
-                y = None if labels is None else torch.tensor([labels[i] for i in rows], device=gan.device)
+                y = None if wanted is None else wanted[list(rows)].to(gan.device)
                 x = spec.decode(gan.sample(SampleNoise(self.seed, rows, gan.device), y).float())
                 yield as_stored(x.clamp(-1, 1))
 
@@ -147,7 +155,7 @@ class Evaluation(Callback):
 
         features, probabilities = whole(1), whole(2)
         assert features is not None
-        return FeatureSet(features, probabilities, None if labels is None else torch.tensor(labels))
+        return FeatureSet(features, probabilities, labels)
 
     def record(self, trainer: Trainer, gan: Any, result: suite.Evaluation) -> None:
         row = {score.metric: score.value for score in result.scores}
@@ -178,7 +186,8 @@ class Evaluation(Callback):
             self.best_value, self.best_samples, self.since_best = score.value, gan.samples_seen, 0
             net = gan.generator if gan.generator_ema is None else gan.generator_ema
             facts = {"samples_seen": gan.samples_seen, score.metric: score.value, "split": self.split}
-            bundle.save(self.run / "best", net, gan.prior, trainer.datamodule.spec, facts)  # type: ignore[attr-defined]
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            bundle.save(self.run / "best", net, gan.prior, data.spec, facts, vectors_of(data))
             return False
         self.since_best += 1
         if self.patience is None or self.since_best < self.patience:

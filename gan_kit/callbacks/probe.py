@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_kit.noise import SampleNoise
+from gan_kit.types import conditional, missing, without
 
 __all__ = ["Probe", "Sight", "thumbnails"]
 
@@ -46,12 +47,12 @@ class Probe:
     def __init__(self, data: Any, samples: int = 256, reference: int = 20_000, seed: int = 0, batch_size: int = 64):
         self.data, self.seed, self.batch_size = data, seed, batch_size
         train = data.arrays("train")
-        self.rows = spread_rows(train.y, len(train.x), samples, seed)
+        self.rows = spread_rows(train.labels, len(train.x), samples, seed)
         self.has_held = has_held_out(data)
         self.held_rows = np.arange(0)
         if self.has_held:
             held = data.arrays("val")
-            self.held_rows = spread_rows(held.y, len(held.x), samples, seed)
+            self.held_rows = spread_rows(held.labels, len(held.x), samples, seed)
         size = max(1, int(np.prod(train.x.shape[1:])) * train.x.dtype.itemsize)
         count = min(len(train.x), reference, max(samples, BYTES // size))
         self.known = np.sort(np.random.default_rng(seed).permutation(len(train.x))[:count])
@@ -79,18 +80,19 @@ class Probe:
             # with the labels that the training samples have themselves
             own = held_features if self.has_held else real_features
             reference = (own - self.features_of(gan, self.near_held)).norm(dim=1)
-        y = None if real.y is None else real.y.cpu()
+        y = None if real.y is None or real.y.is_floating_point() else real.y.cpu()
         return Sight(train, held, on_fake, real_features, fake_features, y, near, reference)
 
     def batch(self, split: str, rows: np.ndarray, gan: Any) -> Any:
         batch = self.data.seen(split, rows, gan.device)
-        missing = batch.y is not None and getattr(gan, "null_class", False)
-        return batch._replace(y=torch.where(batch.y < 0, gan.generator.num_classes, batch.y)) if missing else batch
+        if batch.y is None or not getattr(gan, "null_class", False):
+            return batch
+        return batch._replace(y=without(batch.y, missing(batch.y), gan.generator.num_classes))
 
     def generated(self, gan: Any, y: Tensor | None) -> Tensor:
         """(N, ...) of the averaged generator, as it samples"""
         n, size = len(self.rows), self.batch_size
-        wanted = y if getattr(gan.generator, "num_classes", 0) else None
+        wanted = y if conditional(gan.generator) else None
         parts = []
         for i in range(0, n, size):
             noise = SampleNoise(self.seed, range(i, min(i + size, n)), gan.device)

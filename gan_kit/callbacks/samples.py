@@ -22,12 +22,14 @@ from gan_kit.types import UserError
 __all__ = ["SampleGrid", "log_image", "log_sound"]
 
 LOGGED_SOUNDS = 8
+VECTORS = 64  # kept with a bundle
 
 
 class SampleGrid(Callback):
     """Every `every_samples` samples, and at the end, a grid into the run's samples/ and to the loggers.
 
-    Of a GAN one row per class of the same latents throughout, from the averaged generator; 2-D data get a scatter plot.
+    Of a GAN one row per class, or held-out vector, of the same latents throughout, from the averaged generator; 2-D
+    data get a scatter plot.
     Of what restores its input held-out samples, and below each what is made of it. Sounds are drawn as spectrograms;
     one of each class (of restored ones each) is a WAV file, too, and samples/index.html plays them all.
     """
@@ -60,6 +62,9 @@ class SampleGrid(Callback):
         labels = label_rows(getattr(gan.generator, "num_classes", 0), self.columns)
         n = len(labels) if labels else 2000 if len(data.spec.shape) == 1 else 8 * self.columns
         y = torch.tensor(labels, device=gan.device) if labels else None
+        if getattr(gan.generator, "vector_dim", 0):  # a row of samples for each of some held-out vectors
+            vectors = data.vectors(max(1, n // self.columns))
+            y = vectors.repeat_interleave(-(-n // len(vectors)), 0)[:n].to(gan.device)
         x = data.spec.decode(gan.sample(SampleNoise(self.seed, range(n), gan.device), y).float()).cpu()
         if not labels:
             return x, {i: f"sample {i}" for i in range(min(n, LOGGED_SOUNDS))}
@@ -98,6 +103,11 @@ class SampleGrid(Callback):
             sounds = [(captions.get(int(f.stem), f.stem), f"{picture.stem}/{f.name}") for f in files]
             sections.append((f"after {int(picture.stem):,} samples", picture.name, sounds))
         write_page(folder / "index.html", Path(trainer.default_root_dir).name, sections)
+
+
+def vectors_of(data: Any) -> Tensor | None:
+    """Some vectors of the data that a bundle draws by, where no other condition is given."""
+    return data.vectors(VECTORS) if hasattr(data, "vectors") else None
 
 
 def log_image(logger: Logger, name: str, picture: np.ndarray, step: int) -> None:

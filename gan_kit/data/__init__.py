@@ -10,7 +10,8 @@ __getattr__, __all__ = lazy_names(
     {
         "arrays": "Arrays Source",
         "cifar10": "CIFAR10",
-        "datamodule": "ArrayDataModule CIFAR10Data DigitsData FashionMNISTData FolderData GridData RingData",
+        "datamodule": "ArrayDataModule CIFAR10Data DigitsData FashionMNISTData FolderData GridData RingData "
+        "StackedDigitsData",
         "digits": "Digits",
         "drums": "Drums",
         "fashion_mnist": "FashionMNIST",
@@ -26,6 +27,7 @@ __getattr__, __all__ = lazy_names(
         "sound_folder": "SoundFolder",
         "sound_modules": "DrumsData FSDDData LJSpeechData SoundDataModule SoundFolderData SpeechCommandsData TonesData",
         "speech_commands": "SpeechCommands",
+        "stacked_digits": "StackedDigits",
         "tones": "Tones",
         "transforms": "PadTo Resize Transform",
     },

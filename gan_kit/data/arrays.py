@@ -22,7 +22,7 @@ class Arrays:
 
     x: (N, C, H, W) uint8 pictures or (N, C, T) int16 sounds, perhaps a read-only np.memmap, or (N, D) float32 vectors
         in [-1, 1]
-    y: (N,) int64 class indices, or None
+    y: (N,) int64 class indices, (N, E) float32 vectors, or None
     class_names: one a class, or empty
     sha256: of the samples and classes, where it is known already
     checked: asked with row numbers before a training reads them: gives others for those that can't be read any more
@@ -42,8 +42,18 @@ class Arrays:
         for start in range(0, len(self.x), 4096):  # a memmap is read bit by bit
             digest.update(np.ascontiguousarray(self.x[start : start + 4096]).data)
         if self.y is not None:
-            digest.update(np.ascontiguousarray(self.y, dtype=np.int64).data)
+            digest.update(np.ascontiguousarray(self.y, dtype=np.int64 if self.labels is not None else np.float32).data)
         return digest.hexdigest()
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """(N,) class indices, or None: no vectors"""
+        return self.y if self.y is not None and self.y.ndim == 1 else None
+
+    @property
+    def vectors(self) -> np.ndarray | None:
+        """(N, E) float32, or None: no classes"""
+        return self.y if self.y is not None and self.y.ndim == 2 else None
 
 
 class Source(Protocol):

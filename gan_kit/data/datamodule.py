@@ -18,21 +18,33 @@ from gan_kit.data.folder import Folder
 from gan_kit.data.grid import Grid
 from gan_kit.data.loader import BatchLoader, RawBatch
 from gan_kit.data.ring import Ring
+from gan_kit.data.stacked_digits import StackedDigits
 from gan_kit.data.transforms import Transform
 from gan_kit.types import Batch, DataSpec, UserError
 
-__all__ = ["ArrayDataModule", "CIFAR10Data", "DigitsData", "FashionMNISTData", "FolderData", "GridData", "RingData"]
+__all__ = [
+    "ArrayDataModule",
+    "CIFAR10Data",
+    "DigitsData",
+    "FashionMNISTData",
+    "FolderData",
+    "GridData",
+    "RingData",
+    "StackedDigitsData",
+]
 
 
 class ArrayDataModule(LightningDataModule):
     """Batches from a source's train split; scaling to [-1, 1] and flips happen on the device.
 
     batch_size: of all processes together; give the Trainer use_distributed_sampler=False
-    labels: False hides the classes, for an unconditional model
+    labels: False hides the classes or vectors, for an unconditional model
     hflip: mirror each picture with probability 1/2
     seed: of the order and the flips, which are pure functions of (seed, epoch, position)
     val_fraction: share of the train split that is held out of training as split "val", to watch scores on; which
         samples does not depend on the seed
+    labelled: so many training samples keep their label, evenly over classes and the same ones whatever the seed; the
+        others have y = -1 (semi-supervised training); None for all
     """
 
     draws = 0  # uniform numbers a sample that `augmented` of a subclass wants
@@ -46,14 +58,16 @@ class ArrayDataModule(LightningDataModule):
         hflip: bool = False,
         seed: int = 0,
         val_fraction: float = 0.0,
+        labelled: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= val_fraction < 1:
             raise UserError(f"val_fraction={val_fraction}; set data.val_fraction from 0 to below 1")
-        self.val_fraction = val_fraction
+        self.val_fraction, self.labelled = val_fraction, labelled
         self.source, self.batch_size, self.labels = source, batch_size, labels
         self.hflip, self.seed = hflip, seed
         self._arrays: dict[str, Arrays] = {}
+        self._hidden = False  # whether labels have been, down to `labelled`
         self._loader: BatchLoader | None = None
         self._resume_at: dict[str, Any] | None = None
 
@@ -70,6 +84,8 @@ class ArrayDataModule(LightningDataModule):
                 self._arrays[split] = self._loaded(split)
             else:
                 self._arrays["train"], self._arrays["val"] = self._cut(self._loaded("train"))
+            if "train" in self._arrays and self.labelled is not None and not self._hidden:
+                self._arrays["train"], self._hidden = with_few_labels(self._arrays["train"], self.labelled), True
         if split not in self._arrays:
             raise UserError(f"no split {split!r}; have train, val, test")
         return self._arrays[split]
@@ -95,31 +111,49 @@ class ArrayDataModule(LightningDataModule):
         shape = tuple(train.x.shape[1:])
         if train.y is None:
             return DataSpec(shape)
+        if train.vectors is not None:
+            return DataSpec(shape, vector_dim=train.vectors.shape[1])
         return DataSpec(shape, len(train.class_names) or int(train.y.max()) + 1, train.class_names)
 
     def held_out(self, n: int) -> Batch:
         """n samples of split val (test where there is none), the classes in turn: to look at while training.
 
-        x: (n, ...) float in [-1, 1], fewer than n where there are fewer; y: (n,) or None
+        x: (n, ...) float in [-1, 1], fewer than n where there are fewer; y: (n,), (n, E) or None
         """
         try:
             held = self.arrays("val")
         except UserError:
             held = self.arrays("test")
         rows = np.arange(len(held.x))
-        if held.y is not None:
+        if held.labels is not None:
             turn = np.empty(len(rows), int)  # the how-manieth of its class each is
-            for k in np.unique(held.y):
-                turn[held.y == k] = np.arange((held.y == k).sum())
-            rows = np.lexsort((held.y, turn))
+            for k in np.unique(held.labels):
+                turn[held.labels == k] = np.arange((held.labels == k).sum())
+            rows = np.lexsort((held.labels, turn))
         rows = rows[:n]
-        y = None if held.y is None else torch.from_numpy(np.asarray(held.y[rows], np.int64))
+        y = None if held.y is None else torch.from_numpy(np.array(held.y[rows]))
         return Batch(scaled(torch.from_numpy(np.array(held.x[rows]))), y)
+
+    def vectors(self, n: int) -> Tensor | None:
+        """(n, E): vectors to look at a training by, of held-out samples (where there are none, of training ones), n of
+        them at most, spread over the split; None where samples have none
+        """
+        if not self.spec.vector_dim:
+            return None
+        for split in ("val", "test", "train"):
+            try:
+                found = self.arrays(split).vectors
+            except UserError:
+                continue
+            assert found is not None
+            rows = np.unique(np.arange(min(n, len(found))) * len(found) // min(n, len(found)))
+            return torch.from_numpy(np.array(found[rows]))
+        raise AssertionError("a data set has a train split")
 
     def seen(self, split: str, rows: np.ndarray, device: torch.device | str = "cpu") -> Batch:
         """These rows of a split on the device as networks see them, without the random changes of training."""
         arrays = self.arrays(split)
-        y = None if arrays.y is None else torch.from_numpy(np.asarray(arrays.y[rows], np.int64)).to(device)
+        y = None if arrays.y is None else torch.from_numpy(np.array(arrays.y[rows])).to(device)
         raw = RawBatch(torch.from_numpy(np.array(arrays.x[rows])).to(device), y, None)
         return self.on_after_batch_transfer(raw, 0)
 
@@ -185,6 +219,24 @@ class ArrayDataModule(LightningDataModule):
         return x
 
 
+def with_few_labels(arrays: Arrays, count: int) -> Arrays:
+    """y is -1 but for `count` samples, as evenly over the classes as they allow; the same ones each time."""
+    y = arrays.labels
+    if y is None:
+        raise UserError(f"data.labelled={count}: these data have no classes, or data.labels=false hides them")
+    if not 1 <= count <= int((y >= 0).sum()):
+        raise UserError(f"data.labelled={count} of {int((y >= 0).sum()):,} labelled samples; set it from 1 to that")
+    order = np.random.Generator(np.random.Philox(0)).permutation(len(y))
+    order = order[y[order] >= 0]
+    turn = np.empty(len(order), int)  # the how-manieth of its class each is
+    for k in np.unique(y[order]):
+        turn[y[order] == k] = np.arange((y[order] == k).sum())
+    kept = order[np.argsort(turn, kind="stable")[:count]]
+    few = np.full_like(y, -1)
+    few[kept] = y[kept]
+    return Arrays(arrays.x, few, arrays.class_names, arrays.sha256 and f"{arrays.sha256}/{count} labels")
+
+
 def scaled(x: Tensor) -> Tensor:
     """uint8 0..255 -> float32 -1..1 (0 is -1 and 255 is 1, exactly), int16 -> [-1, 1); floats are so already."""
     if x.dtype == torch.int16:
@@ -208,8 +260,9 @@ class CIFAR10Data(ArrayDataModule):
         hflip: bool = False,
         seed: int = 0,
         val_fraction: float = 0.0,
+        labelled: int | None = None,
     ) -> None:
-        super().__init__(CIFAR10(root, transform, check), batch_size, labels, hflip, seed, val_fraction)
+        super().__init__(CIFAR10(root, transform, check), batch_size, labels, hflip, seed, val_fraction, labelled)
 
 
 class DigitsData(ArrayDataModule):
@@ -223,8 +276,9 @@ class DigitsData(ArrayDataModule):
         hflip: bool = False,
         seed: int = 0,
         val_fraction: float = 0.0,
+        labelled: int | None = None,
     ) -> None:
-        super().__init__(Digits(transform), batch_size, labels, hflip, seed, val_fraction)
+        super().__init__(Digits(transform), batch_size, labels, hflip, seed, val_fraction, labelled)
 
 
 class FashionMNISTData(ArrayDataModule):
@@ -239,8 +293,9 @@ class FashionMNISTData(ArrayDataModule):
         hflip: bool = False,
         seed: int = 0,
         val_fraction: float = 0.0,
+        labelled: int | None = None,
     ) -> None:
-        super().__init__(FashionMNIST(root, transform), batch_size, labels, hflip, seed, val_fraction)
+        super().__init__(FashionMNIST(root, transform), batch_size, labels, hflip, seed, val_fraction, labelled)
 
 
 class FolderData(ArrayDataModule):
@@ -262,6 +317,8 @@ class FolderData(ArrayDataModule):
         seed: int = 0,
         val_fraction: float = 0.0,
         path: str | Path | None = None,
+        conditions: str | Path | None = None,
+        labelled: int | None = None,
     ) -> None:
         source = Folder(
             path if root is None else root,
@@ -273,8 +330,9 @@ class FolderData(ArrayDataModule):
             cache_dir=cache_dir,
             workers=workers,
             max_pixels=max_pixels,
+            conditions=conditions,
         )
-        super().__init__(source, batch_size, labels, hflip, seed, val_fraction)
+        super().__init__(source, batch_size, labels, hflip, seed, val_fraction, labelled)
 
 
 class RingData(ArrayDataModule):
@@ -309,3 +367,20 @@ class GridData(ArrayDataModule):
         val_fraction: float = 0.0,
     ) -> None:
         super().__init__(Grid(side, extent, std, count), batch_size, labels, seed=seed, val_fraction=val_fraction)
+
+
+class StackedDigitsData(ArrayDataModule):
+    """`StackedDigits` in batches; the pictures have their own fixed seed."""
+
+    def __init__(
+        self,
+        transform: Transform | None = None,
+        count: int = 20_000,
+        batch_size: int = 64,
+        labels: bool = True,
+        seed: int = 0,
+        val_fraction: float = 0.0,
+    ) -> None:
+        source = StackedDigits(transform, count)
+        super().__init__(source, batch_size, labels, seed=seed, val_fraction=val_fraction)
+        self.one_channel = DigitsData(transform, batch_size)  # what a classifier of each channel is trained on

@@ -8,7 +8,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from gan_kit.data.arrays import Arrays
+from gan_kit.data.conditions import Conditions, packed_names, with_vectors
 from gan_kit.data.packed import INDEX, Damaged, Packed
 from gan_kit.data.prepare.images import Images
 from gan_kit.data.prepare.pipeline import Prepared, Settings, prepare
@@ -38,6 +41,7 @@ class Folder:
     cache_dir: else $GAN_KIT_CACHE, else ~/.cache/gan_kit
     workers: decoding processes, else one a core
     max_pixels: larger pictures are refused before they are decoded
+    conditions: a file of vectors, one a picture (`Conditions`), which take the place of classes; else None
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Folder:
         cache_dir: str | Path | None = None,
         workers: int | None = None,
         max_pixels: int = 89_478_485,
+        conditions: str | Path | None = None,
     ) -> None:
         if root is None:
             raise UserError("no folder of pictures given; set data.root=/path/to/pictures")
@@ -72,10 +77,12 @@ class Folder:
         self.test_fraction, self.max_pixels = float(test_fraction), max_pixels
         self.cache_dir = Path(cache_dir).expanduser() if cache_dir else cache_home()
         self.workers = workers
+        self.conditions = None if conditions is None else Conditions(conditions)
         self._packed: Packed | None = None
+        self._vectors: dict[str, np.ndarray] | None = None
 
     def load(self, split: str) -> Arrays:
-        """-> x (N, C, size, size) uint8, mapped; y (N,) int64, None without classes
+        """-> x (N, C, size, size) uint8, mapped; y (N,) int64, (N, E) float32 with conditions, None without classes
 
         Raises UserError for no pictures, mixed layouts or channels, unreadable files, an unusable cache.
         """
@@ -84,7 +91,15 @@ class Folder:
                 f"{self.root}: none of its pictures fell in the test split; set data.test_fraction higher than "
                 f"{self.test_fraction}"
             )
-        return self.packed.load(split)
+        arrays = self.packed.load(split)
+        if self.conditions is None:
+            return arrays
+        if self._vectors is None:  # of all splits at once: what is missing is told before any training
+            names = [packed_names(self.packed.root, s, len(self.packed.load(s).x)) for s in self.splits]
+            whole = self.conditions.of([name for of_split in names for name in of_split])
+            parts = np.split(whole, np.cumsum([len(of_split) for of_split in names])[:-1])
+            self._vectors = dict(zip(self.splits, parts, strict=True))
+        return with_vectors(arrays, self._vectors[split])
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -121,7 +136,9 @@ class Folder:
         # a training should begin soon: pictures that show a part of another are looked for by the command only
         domain = Images(self.transform, channels=channels, max_pixels=self.max_pixels, crops=False)
         settings = Settings(
-            labels="auto" if self.labels else "none", val_fraction=0.0, test_fraction=self.test_fraction
+            labels="auto" if self.labels and self.conditions is None else "none",
+            val_fraction=0.0,
+            test_fraction=self.test_fraction,
         )
         told = f"{self.root.resolve()}\n{domain!r}\n{settings}".encode("utf-8", "surrogateescape")
         out = self.cache_dir / "prepared" / hashlib.sha256(told).hexdigest()[:24]

@@ -20,7 +20,7 @@ class RawBatch(NamedTuple):
     """What crosses to the device: a quarter of the bytes of the floats it becomes.
 
     x: (B, ...) as stored, uint8 pictures, int16 sounds or float32 vectors
-    y: (B,) int64, or None
+    y: (B,) int64, (B, E) float32, or None
     flip: (B,) bool, which pictures to mirror, or None
     draws: (B, draws) float32 uniform in [0, 1), for random changes on the device, or None
     """

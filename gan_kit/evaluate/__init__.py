@@ -15,6 +15,7 @@ __getattr__, __all__ = lazy_names(
         "classifier": "Classifier ClassifierFeatures ConvClassifier auto_extractor classifier_for load_classifier",
         "metrics": "FeatureBank FrechetDistance InceptionScore KernelDistance PrecisionRecallDensityCoverage",
         "sets": "FeatureSet",
+        "stacked": "StackedClassifier stacked_classifier",
         "suite": "Evaluation Score Sets evaluate",
     },
 )

@@ -11,6 +11,8 @@ from gan_kit import _door
 from gan_kit.types import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gan_kit.evaluate.features import Extractor
     from gan_kit.evaluate.sets import FeatureSet
     from gan_kit.evaluate.suite import Evaluation
@@ -110,7 +112,7 @@ def _score_run(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Pat
     from gan_kit.bundle import load
     from gan_kit.evaluate import suite
     from gan_kit.evaluate.features import as_stored
-    from gan_kit.evaluate.sets import FeatureSet, extract_all, labels_like, split_features
+    from gan_kit.evaluate.sets import FeatureSet, extract_all, labels_like, split_features, vectors_like
     from gan_kit.runs import newest_run
     from gan_kit.trained import TrainedReconstruction
 
@@ -146,7 +148,9 @@ def _score_run(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Pat
     held = split_features(extractor, data, "test", progress=True) if wants_train else None
     floor = _floor(extractor, data, other, n, {"train": train, "test": held}.get(other))
     labels = labels_like(real.labels, n) if gan.num_classes and real.labels is not None else None
-    batches = gan.batches(n, labels, cfg.seed, cfg.psi, cfg.batch_size)
+    vectors = data.arrays(cfg.split).vectors if gan.vector_dim else None
+    condition = None if vectors is None else vectors_like(vectors, n)
+    batches = gan.batches(n, labels, cfg.seed, cfg.psi, cfg.batch_size, condition=condition)
     found = extract_all(extractor, (as_stored(x) for x in batches), n, "samples", progress=True)
     y = torch.tensor(labels) if labels else None
     fake = FeatureSet(found.features, found.probabilities, y)
@@ -155,7 +159,7 @@ def _score_run(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Pat
     protocol = {
         "extractor": extractor.protocol,
         "real": {"data": data.arrays(cfg.split).fingerprint(), "split": cfg.split},
-        "labels": "in the reference's proportions" if labels else "none",
+        "labels": "in the reference's proportions" if labels else "none" if condition is None else "the reference's",
         "psi": cfg.psi,
         "rounding": {4: "uint8", 3: "int16"}.get(data.arrays("train").x.ndim, "none"),
     }
@@ -163,7 +167,7 @@ def _score_run(cfg: Any, build: _door.Builder, metrics: list[str] | None) -> Pat
     result = suite.evaluate(sets, metrics, floor, protocol, subject)
     out = Path(str(cfg.out)) if cfg.out else run / "evaluation" / f"{extractor.name}_{cfg.split}_n={n}"
     result.save(out / "scores.json")
-    pictures = _draw(gan, data, sets, labels, cfg, out) if data.arrays("train").x.ndim > 2 else []
+    pictures = _draw(gan, data, sets, labels, condition, cfg, out) if data.arrays("train").x.ndim > 2 else []
     _print(result, out, pictures + _drawn_scores(result, out))
     return out
 
@@ -178,13 +182,15 @@ def _floor(extractor: Extractor, data: Any, split: str, n: int, known: FeatureSe
         return known.some(n)
     arrays = data.arrays(split)
     rows = np.sort(np.random.default_rng(0).permutation(len(arrays.x))[:n])
-    y = None if arrays.y is None else arrays.y[rows]
+    y = None if arrays.labels is None else arrays.labels[rows]
     fingerprint = f"{arrays.fingerprint()} rows {len(rows)} of seed 0"
     found = arrays.x if len(rows) == len(arrays.x) else arrays.x[rows]
     return data_features(extractor, fingerprint, len(rows), lambda: array_batches(found), y, f"{split} split", True)
 
 
-def _draw(gan: Any, data: Any, sets: Any, labels: list[int] | None, cfg: Any, out: Path) -> list[Path]:
+def _draw(
+    gan: Any, data: Any, sets: Any, labels: list[int] | None, condition: Tensor | None, cfg: Any, out: Path
+) -> list[Path]:
     """nearest.png, classes.png, history.png: those that can be had."""
     import torch
 
@@ -192,8 +198,11 @@ def _draw(gan: Any, data: Any, sets: Any, labels: list[int] | None, cfg: Any, ou
     from gan_kit.evaluate.neighbours import nearest
 
     def samples(rows: list[int]) -> torch.Tensor:
-        y = [None if labels is None else [labels[i]] for i in rows]
-        return torch.cat([gan.sample(1, k, cfg.seed, cfg.psi, start=i) for i, k in zip(rows, y, strict=True)])
+        def one(i: int) -> torch.Tensor:
+            y = None if labels is None else [labels[i]]
+            return gan.sample(1, y, cfg.seed, cfg.psi, start=i, condition=None if condition is None else condition[i])
+
+        return torch.cat([one(i) for i in rows])
 
     drawn = []
     if sets.train is not None:

@@ -253,6 +253,9 @@ def classifier_for(
         raise UserError(
             "two folders of pictures have no classifier of their own; give extractor.path=runs/classifier/…"
         )
+    if getattr(data, "labelled", None) is not None:  # a judge knows the labels that are hidden from the training
+        data = copy.copy(data)
+        data.labelled, data._hidden, data._arrays = None, False, {}
     train, audio = data.arrays("train"), data.spec.audio
     if train.y is None or (audio is None and len(data.spec.shape) != 3):
         raise UserError(
@@ -309,6 +312,10 @@ def auto_extractor(data: Any) -> Extractor:
     spec = None if data is None else data.spec
     if spec is not None and spec.audio is None and len(spec.shape) == 1:
         return Pixels(spec.shape)
+    if hasattr(data, "one_channel"):
+        from gan_kit.evaluate.stacked import stacked_classifier
+
+        return stacked_classifier(data)
     if spec is not None and spec.num_classes > 1 and (spec.audio is not None or len(spec.shape) == 3):
         return classifier_for(data)
     if spec is not None and spec.audio is not None:

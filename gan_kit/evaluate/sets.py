@@ -29,6 +29,7 @@ __all__ = [
     "features_file",
     "labels_like",
     "split_features",
+    "vectors_like",
 ]
 
 
@@ -170,10 +171,17 @@ def split_features(extractor: Extractor, data: Any, split: str, progress: bool =
         arrays.fingerprint(),
         len(arrays.x),
         lambda: array_batches(arrays.x),
-        arrays.y,
+        arrays.labels,
         f"{split} split",
         progress,
     )
+
+
+def vectors_like(vectors: np.ndarray, n: int, seed: int = 0) -> Tensor:
+    """(n, E): vectors of a split each as often as the next, in an order of their own: a generator's conditions."""
+    rows = np.arange(n) * len(vectors) // n
+    y = torch.from_numpy(np.array(vectors[rows]))
+    return y[torch.randperm(n, generator=torch.Generator().manual_seed(seed))]
 
 
 def labels_like(labels: Tensor, n: int, seed: int = 0) -> list[int]:

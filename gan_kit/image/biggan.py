@@ -14,8 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_kit.image.resnet import ClassedGenerator, DownBlock, UpBlock, attention_after, reset_others, widths_of
-from gan_kit.nn import ClassHead, ConditionalBatchNorm2d, Conv2d, Recorded, raw_weight, restart_spectral, spectral_norm
+from gan_kit.image.resnet import DownBlock, UpBlock, attention_after, reset_others, widths_of
+from gan_kit.nn import (
+    ClassHead,
+    ConditionalBatchNorm2d,
+    Conv2d,
+    Recorded,
+    embedding,
+    raw_weight,
+    restart_spectral,
+    spectral_norm,
+)
 from gan_kit.types import Critique, UserError
 
 __all__ = ["BigGANDiscriminator", "BigGANGenerator"]
@@ -56,8 +65,8 @@ def _reset(net: nn.Module) -> None:
     restart_spectral(net)
 
 
-class BigGANGenerator(ClassedGenerator):
-    """z: (B, z_dim), y: (B,) or None -> (B, channels, size, size) in [-1, 1].
+class BigGANGenerator(Recorded, nn.Module):
+    """z: (B, z_dim), y: (B,), (B, vector_dim) or None -> (B, channels, size, size) in [-1, 1].
 
     size: 32, 64, 128 or 256; width: "ch" of the paper; widths: all channels, from 4x4 upwards
     z_dim: in equal parts, one for the start and one a block; None: 20 a part (120 at 128x128, 140 at 256x256)
@@ -76,6 +85,7 @@ class BigGANGenerator(ClassedGenerator):
         widths: Sequence[int] | None = None,
         attention: int | None = 64,
         null_class: bool = False,
+        vector_dim: int = 0,
     ):
         super().__init__()
         _check(size)
@@ -85,11 +95,10 @@ class BigGANGenerator(ClassedGenerator):
         if self.z_dim % self.parts:
             near = self.z_dim // self.parts * self.parts or self.parts
             raise UserError(f"z_dim={z_dim} can't be cut into {self.parts} equal parts; set z_dim={near}")
-        self.num_classes, self.null_class = num_classes, null_class
+        self.num_classes, self.null_class, self.vector_dim = num_classes, null_class, vector_dim
         part = self.z_dim // self.parts
-        if num_classes:
-            self.embed = nn.Embedding(num_classes + null_class, embed_dim)
-        condition = part + (embed_dim if num_classes else 0)
+        self.embed = embedding(num_classes, embed_dim, null_class, vector_dim)
+        condition = part + (embed_dim if self.embed else 0)
 
         def norm(n: int) -> nn.Module:
             return ConditionalBatchNorm2d(n, vector_dim=condition, spectral=True)
@@ -108,8 +117,7 @@ class BigGANGenerator(ClassedGenerator):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         first, *rest = z.chunk(self.parts, dim=1)
-        c = self.labels(y, z)
-        shared = [] if c is None else [self.embed(c)]
+        shared = [] if self.embed is None else [self.embed(y, len(z))]
         x = self.linear(first).view(len(z), -1, 4, 4).contiguous(memory_format=torch.channels_last)
         for i, (block, part) in enumerate(zip(self.blocks, rest, strict=True)):
             x = block(x, torch.cat([*shared, part], dim=1))
@@ -135,10 +143,11 @@ class BigGANDiscriminator(Recorded, nn.Module):
         attention: int | None = 64,
         conditioning: str = "projection",
         null_class: bool = False,
+        vector_dim: int = 0,
     ):
         super().__init__()
         _check(size)
-        self.num_classes = num_classes
+        self.num_classes, self.null_class, self.vector_dim = num_classes, null_class, vector_dim
         self.widths = widths_of(D_WIDTHS[size], width, widths)
         downs = D_DOWNS[size]
         # unlike SNGAN's, the first convolution of a block has the block's full width already
@@ -148,7 +157,9 @@ class BigGANDiscriminator(Recorded, nn.Module):
         )
         sides = [size // 2 ** min(i + 1, downs) for i in range(len(self.blocks))]
         self.attention = attention_after(sides, self.widths, attention, spectral=True)
-        self.head = ClassHead(self.widths[-1], num_classes, conditioning, spectral=True, null_class=null_class)
+        self.head = ClassHead(
+            self.widths[-1], num_classes, conditioning, spectral=True, null_class=null_class, vector_dim=vector_dim
+        )
         self.reset_parameters()
         self.to(memory_format=torch.channels_last)
 

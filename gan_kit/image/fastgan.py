@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_kit.nn import ClassHead, Recorded
+from gan_kit.nn import ClassHead, Recorded, VectorEmbedding, embedding
 from gan_kit.nn.spectral import raw_weight, restart_spectral, spectral_norm
 from gan_kit.noise import Noise
 from gan_kit.types import Aux, Critique, UserError
@@ -49,6 +49,8 @@ def _reset(net: nn.Module) -> None:
                 nn.init.zeros_(m.bias)
         elif isinstance(m, nn.Embedding):
             nn.init.normal_(m.weight)
+        elif isinstance(m, VectorEmbedding):
+            m.reset_parameters()
         elif isinstance(m, nn.BatchNorm2d):
             nn.init.normal_(m.weight, 1.0, 0.02)
             nn.init.zeros_(m.bias)
@@ -107,9 +109,9 @@ class Excitation(nn.Module):
 
 
 class FastGANGenerator(Recorded, nn.Module):
-    """z: (B, z_dim), y: (B,) or None -> (B, channels, size, size) in [-1, 1]; size from 32 to 1024.
+    """z: (B, z_dim), y: (B,), (B, vector_dim) or None -> (B, channels, size, size) in [-1, 1]; size from 32 to 1024.
 
-    num_classes: 0 for an unconditional net, as published; else the class's embedding stands beside z
+    num_classes, vector_dim: 0 for an unconditional net, as published; else an embedding of y stands beside z
     width: channels at 128x128
     noise: what the noise in each other block is drawn from; None: there is none
     """
@@ -124,14 +126,15 @@ class FastGANGenerator(Recorded, nn.Module):
         z_dim: int = 256,
         embed_dim: int = 64,
         width: int = 64,
+        null_class: bool = False,
+        vector_dim: int = 0,
     ):
         super().__init__()
         sizes = resolutions(size, 4)
         widths = {r: max(int(G_WIDTHS[r] * width), 1) for r in sizes}
-        self.z_dim, self.num_classes = z_dim, num_classes
-        if num_classes:
-            self.embed = nn.Embedding(num_classes, embed_dim)
-        first = z_dim + (embed_dim if num_classes else 0)
+        self.z_dim, self.num_classes, self.null_class, self.vector_dim = z_dim, num_classes, null_class, vector_dim
+        self.embed = embedding(num_classes, embed_dim, null_class, vector_dim)
+        first = z_dim + (embed_dim if self.embed else 0)
         self.first = nn.Sequential(
             spectral_norm(nn.ConvTranspose2d(first, 2 * widths[4], 4, bias=False)),
             nn.BatchNorm2d(2 * widths[4]),
@@ -151,8 +154,8 @@ class FastGANGenerator(Recorded, nn.Module):
         _reset(self)
 
     def forward(self, z: Tensor, y: Tensor | None = None, noise: Noise | None = None) -> Tensor:
-        if self.num_classes:
-            z = torch.cat([z, self.embed(y)], dim=1)
+        if self.embed is not None:
+            z = torch.cat([z, self.embed(y, len(z))], dim=1)
         x = self.first(z[:, :, None, None])
         seen = {4: x}
         for r, up in self.ups.items():
@@ -221,17 +224,21 @@ class FastGANDiscriminator(Recorded, nn.Module):
         num_classes: int = 0,
         width: int = 64,
         conditioning: str = "projection",
+        null_class: bool = False,
+        vector_dim: int = 0,
     ):
         super().__init__()
         sizes = resolutions(size, 8)[::-1]
         widths = {r: max(int(D_WIDTHS[r] * width), 1) for r in sizes}
-        self.num_classes = num_classes
+        self.num_classes, self.null_class, self.vector_dim = num_classes, null_class, vector_dim
         self.from_pixels = nn.Sequential(conv(channels, widths[size], 3, 1, 1), nn.LeakyReLU(LEAK))
         self.downs = nn.ModuleDict({str(r): DownBlock(widths[2 * r], widths[r]) for r in sizes[1:]})
         self.patches = nn.Sequential(
             conv(widths[8], widths[8], 1), nn.BatchNorm2d(widths[8]), nn.LeakyReLU(LEAK), conv(widths[8], 1, 4)
         )
-        self.head = ClassHead(widths[8], num_classes, conditioning) if num_classes else None
+        self.head: ClassHead | None = None
+        if num_classes or vector_dim:
+            self.head = ClassHead(widths[8], num_classes, conditioning, 0, False, null_class, vector_dim)
         self.side = min(size // 2, 128)
         self.whole = Decoder(widths[8], channels, self.side, width)
         self.quarter = Decoder(widths[16], channels, self.side, width)

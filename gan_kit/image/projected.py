@@ -35,7 +35,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as torch
 class _Head(nn.Module):
     """h: (B, width, side, side) -> a logit at each of about 4x4 places, and what classes are judged by"""
 
-    def __init__(self, width: int, side: int, num_classes: int, conditioning: str):
+    def __init__(self, width: int, side: int, num_classes: int, conditioning: str, null_class: bool, vector_dim: int):
         super().__init__()
         layers: list[nn.Module] = []
         for _ in range(max(0, math.ceil(math.log2(side / 4)))):
@@ -45,7 +45,9 @@ class _Head(nn.Module):
         layers += [spectral_norm(nn.Conv2d(width, width, 3, padding=1)), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*layers)
         self.to_logits = spectral_norm(nn.Conv2d(width, 1, 1))
-        self.of_class = ClassHead(width, num_classes, conditioning, spectral=True) if num_classes else None
+        self.of_class: ClassHead | None = None
+        if num_classes or vector_dim:
+            self.of_class = ClassHead(width, num_classes, conditioning, 0, True, null_class, vector_dim)
 
     def forward(self, h: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor, Aux | None]:
         h = self.body(h)
@@ -89,6 +91,8 @@ class ProjectedDiscriminator(Recorded, nn.Module):
         width: int = 64,
         mixing_seed: int = 0,
         conditioning: str = "projection",
+        null_class: bool = False,
+        vector_dim: int = 0,
     ):
         super().__init__()
         if channels not in (1, 3):
@@ -107,6 +111,7 @@ class ProjectedDiscriminator(Recorded, nn.Module):
                 stacklevel=2,
             )
         self.channels, self.num_classes, self.input_size = channels, num_classes, input_size
+        self.null_class, self.vector_dim = null_class, vector_dim
         # not registered: neither in parameters() nor in state_dict(), and never in training mode
         self.__dict__["backbone"] = LIBRARIES[library](backbone, weights).requires_grad_(False).eval()
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
@@ -122,7 +127,8 @@ class ProjectedDiscriminator(Recorded, nn.Module):
         everywhere = conditioning in ("none", "projection", "concat")
         kinds = [conditioning if everywhere or i == len(shapes) - 1 else "none" for i in range(len(shapes))]
         self.heads = nn.ModuleList(
-            _Head(w, shape[2], num_classes, kind) for w, shape, kind in zip(widths, shapes, kinds, strict=True)
+            _Head(w, shape[2], num_classes, kind, null_class, vector_dim)
+            for w, shape, kind in zip(widths, shapes, kinds, strict=True)
         )
         self.reset_parameters()
 

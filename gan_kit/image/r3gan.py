@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_kit.nn import Conv2d, Downsample, Recorded, Upsample
+from gan_kit.nn import Conv2d, Downsample, Recorded, Upsample, embedding
 from gan_kit.types import Critique, UserError
 
 __all__ = ["R3GANDiscriminator", "R3GANGenerator", "stage_widths"]
@@ -111,9 +111,9 @@ class _R3GAN(nn.Module):
 
 
 class R3GANGenerator(Recorded, _R3GAN):
-    """z: (B, z_dim), y: (B,) class indices or None -> (B, channels, size, size), unbounded unless tanh.
+    """z: (B, z_dim), y: (B,) classes, (B, vector_dim) or None -> (B, channels, size, size), unbounded unless tanh.
 
-    num_classes: 0 for an unconditional net
+    num_classes, vector_dim: what it is conditioned on, 0 both for nothing; null_class: see `gan_kit.nn.embedding`
     width, widths: channels up to 32x32, or of every stage from 4x4 upwards
     patch: the last stage works at size/patch and writes patch x patch pixels a position
     pixel_kernel: side of the convolution to pixels, odd; 3 lets neighbouring patches agree
@@ -138,13 +138,14 @@ class R3GANGenerator(Recorded, _R3GAN):
         pixel_kernel: int = 1,
         tanh: bool = False,
         dense: bool = False,
+        null_class: bool = False,
+        vector_dim: int = 0,
     ):
         super().__init__(size, width, widths, blocks, expansion, group_size, patch)
-        self.z_dim, self.num_classes = z_dim, num_classes
+        self.z_dim, self.num_classes, self.null_class, self.vector_dim = z_dim, num_classes, null_class, vector_dim
         first = self.widths[0]
-        if num_classes:
-            self.embed = nn.Embedding(num_classes, embed_dim)
-        self.linear = nn.Linear(z_dim + (embed_dim if num_classes else 0), first * (16 if dense else 1), bias=False)
+        self.embed = embedding(num_classes, embed_dim, null_class, vector_dim)
+        self.linear = nn.Linear(z_dim + (embed_dim if self.embed else 0), first * (16 if dense else 1), bias=False)
         self.basis = None if dense else nn.Parameter(torch.empty(first, 4, 4))
         self.ups = nn.ModuleList(
             nn.Sequential(Conv2d(a, b, 1, bias=False) if a != b else nn.Identity(), Upsample())
@@ -160,8 +161,8 @@ class R3GANGenerator(Recorded, _R3GAN):
 
     def reset_parameters(self) -> None:
         self._reset_blocks()
-        if self.num_classes:
-            nn.init.normal_(self.embed.weight)
+        if self.embed is not None:
+            self.embed.reset_parameters()
         init_fan_in(self.linear)
         if self.basis is not None:
             nn.init.normal_(self.basis)
@@ -170,8 +171,8 @@ class R3GANGenerator(Recorded, _R3GAN):
                 init_fan_in(conv)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        if self.num_classes:
-            z = torch.cat([z, self.embed(y)], dim=1)
+        if self.embed is not None:
+            z = torch.cat([z, self.embed(y, len(z))], dim=1)
         x = self.linear(z)
         if self.basis is None:
             x = x.unflatten(1, (-1, 4, 4))
@@ -184,9 +185,9 @@ class R3GANGenerator(Recorded, _R3GAN):
 
 
 class R3GANDiscriminator(Recorded, _R3GAN):
-    """x: (B, channels, size, size), y: (B,) or None -> Critique with one (B,) logit: the generator mirrored.
+    """x: (B, channels, size, size), y: as of `R3GANGenerator` -> Critique with one (B,) logit: the generator mirrored.
 
-    With classes the logit is the dot product of the head's features with the class embedding.
+    With classes or vectors the logit is the dot product of the head's features with their embedding.
 
     dense: the head sees all channels of all 4x4 positions together, not each channel by itself
     """
@@ -205,9 +206,11 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         patch: int = 1,
         pixel_kernel: int = 1,
         dense: bool = False,
+        null_class: bool = False,
+        vector_dim: int = 0,
     ):
         super().__init__(size, width, widths, blocks, expansion, group_size, patch)
-        self.num_classes = num_classes
+        self.num_classes, self.null_class, self.vector_dim = num_classes, null_class, vector_dim
         first = self.widths[0]
         self.from_pixels = nn.Sequential(
             nn.PixelUnshuffle(patch), pixel_conv(channels * patch**2, self.widths[-1], pixel_kernel)
@@ -217,9 +220,8 @@ class R3GANDiscriminator(Recorded, _R3GAN):
             for a, b in zip(self.widths, self.widths[1:], strict=False)
         )
         self.basis = nn.Conv2d(first, first, 4, groups=1 if dense else first, bias=False)
-        self.linear = nn.Linear(first, embed_dim if num_classes else 1, bias=False)
-        if num_classes:
-            self.embed = nn.Embedding(num_classes, embed_dim)
+        self.embed = embedding(num_classes, embed_dim, null_class, vector_dim)
+        self.linear = nn.Linear(first, embed_dim if self.embed else 1, bias=False)
         self.reset_parameters()
         self.to(memory_format=torch.channels_last)
 
@@ -230,8 +232,8 @@ class R3GANDiscriminator(Recorded, _R3GAN):
                 init_fan_in(conv)
         init_fan_in(self.basis)
         init_fan_in(self.linear)
-        if self.num_classes:
-            nn.init.normal_(self.embed.weight, std=1 / math.sqrt(self.embed.embedding_dim))
+        if self.embed is not None:
+            self.embed.reset_parameters(std=1 / math.sqrt(self.embed.embedding_dim))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Critique:
         x = self.from_pixels(x.contiguous(memory_format=torch.channels_last))
@@ -243,5 +245,5 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         else:  # each channel by itself; as a grouped convolution its second derivative is slow
             h = (x * self.basis.weight[:, 0]).sum((2, 3))
         out = self.linear(h)
-        logit = (out * self.embed(y)).sum(1) if self.num_classes else out.squeeze(1)
+        logit = out.squeeze(1) if self.embed is None else (out * self.embed(y, len(out))).sum(1)
         return Critique([logit], [[h]])

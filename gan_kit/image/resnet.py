@@ -25,6 +25,8 @@ from gan_kit.nn import (
     ConvUp,
     Recorded,
     SelfAttention2d,
+    VectorEmbedding,
+    embedding,
     raw_weight,
     restart_spectral,
     spectral_norm,
@@ -34,6 +36,7 @@ from gan_kit.types import Critique, UserError
 __all__ = ["ResNetDiscriminator", "ResNetGenerator"]
 
 Norm: TypeAlias = Callable[[int], nn.Module]
+VECTOR_EMBED_DIM = 128
 
 
 @dataclass(frozen=True)
@@ -130,30 +133,16 @@ class DownBlock(nn.Module):
         return h + self.shortcut(F.avg_pool2d(x, 2) if self.down else x)
 
 
-class ClassedGenerator(Recorded, nn.Module):
-    """What ResNet generators share: their labels."""
-
-    num_classes: int
-    null_class: bool
-
-    def labels(self, y: Tensor | None, z: Tensor) -> Tensor | None:
-        """Rows of the embedding. With a null class, y < 0 and y = None are it, as in `gan_kit.nn.ClassHead`."""
-        if not self.num_classes:
-            return None
-        if y is None and not self.null_class:
-            raise UserError(f"this generator is conditioned on one of {self.num_classes} classes; give labels y")
-        if y is None:
-            return torch.full((len(z),), self.num_classes, device=z.device)
-        return torch.where(y < 0, self.num_classes, y) if self.null_class else y
-
-
-class ResNetGenerator(ClassedGenerator):
-    """z: (B, z_dim), y: (B,) or None -> (B, channels, size, size) in [-1, 1].
+class ResNetGenerator(Recorded, nn.Module):
+    """z: (B, z_dim), y: (B,) class indices, (B, vector_dim) or None -> (B, channels, size, size) in [-1, 1].
 
     size: 32, 64, 128 or 256; plan: whose channels, "sngan" or "wgan_gp"
     width: the plan's unit, or as published; widths: all channels, from 4x4 upwards
     spectral, attention: spectral normalisation, and self-attention at this resolution (SAGAN)
     null_class: one more class, number num_classes, for "no label"
+    vector_dim: batch norms take gains and biases from an embedding (VECTOR_EMBED_DIM) of y, as BigGAN's do
+
+    Raises UserError for labels that are missing.
     """
 
     def __init__(
@@ -168,14 +157,18 @@ class ResNetGenerator(ClassedGenerator):
         spectral: bool = False,
         attention: int | None = None,
         null_class: bool = False,
+        vector_dim: int = 0,
     ):
         super().__init__()
         published = plan_of(plan, size)
-        self.z_dim, self.num_classes, self.null_class = z_dim, num_classes, null_class
+        self.z_dim, self.num_classes, self.null_class, self.vector_dim = z_dim, num_classes, null_class, vector_dim
         self.widths = widths_of(published.g, width or published.unit, widths)
         classes = num_classes + null_class if num_classes else 0
+        self.embed = embedding(0, VECTOR_EMBED_DIM, null_class, vector_dim)
 
         def norm(n: int) -> nn.Module:
+            if self.embed is not None:
+                return ConditionalBatchNorm2d(n, vector_dim=VECTOR_EMBED_DIM)
             return ConditionalBatchNorm2d(n, classes) if classes else nn.BatchNorm2d(n)
 
         self.linear = spectral_norm(nn.Linear(z_dim, self.widths[0] * 16), spectral)
@@ -190,8 +183,20 @@ class ResNetGenerator(ClassedGenerator):
     def reset_parameters(self) -> None:
         reset_glorot(self)
 
+    def condition(self, y: Tensor | None, n: int) -> Tensor | None:
+        """What the norms take: rows of their tables, or an embedded vector."""
+        if self.embed is not None:
+            return self.embed(y, n)
+        if not self.num_classes:
+            return None
+        if y is None and not self.null_class:
+            raise UserError(f"this generator is conditioned on one of {self.num_classes} classes; give labels y")
+        if y is None:
+            return torch.full((n,), self.num_classes, device=self.linear.bias.device)
+        return torch.where(y < 0, self.num_classes, y) if self.null_class else y
+
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        c = self.labels(y, z)
+        c = self.condition(y, len(z))
         x = self.linear(z).view(len(z), -1, 4, 4).contiguous(memory_format=torch.channels_last)
         for i, block in enumerate(self.blocks):
             x = block(x, c)
@@ -223,10 +228,12 @@ class ResNetDiscriminator(Recorded, nn.Module):
         norm: str | None = None,
         conditioning: str = "projection",
         null_class: bool = False,
+        vector_dim: int = 0,
     ):
         super().__init__()
         published = plan_of(plan, size)
-        self.num_classes, self.pool = num_classes, pool or published.pool
+        self.num_classes, self.null_class, self.vector_dim = num_classes, null_class, vector_dim
+        self.pool = pool or published.pool
         if self.pool not in ("sum", "mean", "flat"):
             raise UserError(f"pool={pool!r}: choose 'sum', 'mean' or 'flat'")
         norm = norm or published.norm
@@ -249,7 +256,9 @@ class ResNetDiscriminator(Recorded, nn.Module):
         self.attention = attention_after(sides, outs, attention, spectral)
         self.norm = layer_norm(outs[-1]) if layer_norm else nn.Identity()
         wide = outs[-1] * (sides[-1] ** 2 if self.pool == "flat" else 1)
-        self.head = ClassHead(wide, num_classes, conditioning, spectral=spectral, null_class=null_class)
+        self.head = ClassHead(
+            wide, num_classes, conditioning, spectral=spectral, null_class=null_class, vector_dim=vector_dim
+        )
         self.reset_parameters()
         self.to(memory_format=torch.channels_last)
 
@@ -294,7 +303,9 @@ def reset_glorot(net: nn.Module) -> None:
 
 
 def reset_others(net: nn.Module) -> None:
-    """Norms, attention and head, by their own rules."""
+    """Norms, attention, head and embedded vectors, by their own rules."""
     for m in net.modules():
         if isinstance(m, nn.BatchNorm2d | nn.GroupNorm | ConditionalBatchNorm2d | SelfAttention2d | ClassHead):
             m.reset_parameters()
+        elif isinstance(m, VectorEmbedding):
+            m.reset_parameters(std=m.embedding_dim**-0.5)  # of length 1 or so: gains and biases begin near 1 and 0

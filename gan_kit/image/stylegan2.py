@@ -26,6 +26,7 @@ from gan_kit.nn import (
     blur,
     conv2d,
     conv_transpose2d,
+    embedding,
 )
 from gan_kit.noise import Noise
 from gan_kit.types import Critique, UserError
@@ -124,9 +125,10 @@ class ToPixels(nn.Module):
 
 
 class StyleGAN2Generator(Recorded, nn.Module):
-    """z: (B, z_dim), y: (B,) or None -> (B, channels, size, size), unbounded; w: (B, num_ws, w_dim) in between.
+    """z: (B, z_dim), y: (B,) or (B, vector_dim) or None -> (B, channels, size, size), unbounded; w: (B, num_ws, w_dim)
+    in between.
 
-    num_classes: 0 for an unconditional net; null_class: one more class, number num_classes, for samples without one
+    num_classes, vector_dim: what it is conditioned on, 0 both for nothing; null_class: see `gan_kit.nn.embedding`
     mapping_layers: from z to w, which learn with 1/100 of the learning rate
     channel_base, channel_max: channels are channel_base / resolution, at most channel_max
     architecture: "skip" (config F), every resolution adds to the pixels; or "residual", the last one makes them
@@ -155,6 +157,7 @@ class StyleGAN2Generator(Recorded, nn.Module):
         architecture: str = "skip",
         mixing: float = 0.9,
         null_class: bool = False,
+        vector_dim: int = 0,
     ):
         super().__init__()
         if architecture not in ("skip", "residual"):
@@ -163,11 +166,11 @@ class StyleGAN2Generator(Recorded, nn.Module):
             raise UserError(f"mixing={mixing}, mapping_layers={mapping_layers}: give 0 to 1, and at least one layer")
         widths = channels_of(size, channel_base, channel_max)
         self.z_dim, self.w_dim, self.num_classes, self.null_class = z_dim, w_dim, num_classes, null_class
+        self.vector_dim = vector_dim
         self.architecture, self.mixing = architecture, mixing
         self.num_ws = 2 * len(widths)  # two layers a resolution, one at 4x4, and the last one's pixels
-        if num_classes:
-            self.embed = nn.Embedding(num_classes + null_class, w_dim)
-        first = z_dim + (w_dim if num_classes else 0)
+        self.embed = embedding(num_classes, w_dim, null_class, vector_dim)
+        first = z_dim + (w_dim if self.embed else 0)
         self.layers = nn.ModuleList(
             EqualLinear(w_dim if i else first, w_dim, gain=GAIN, lr_multiplier=0.01) for i in range(mapping_layers)
         )
@@ -191,21 +194,16 @@ class StyleGAN2Generator(Recorded, nn.Module):
         for m in self.modules():
             if isinstance(m, EqualLinear | EqualConv2d | StyleLayer | ToPixels):
                 m.reset_parameters()
-        if self.num_classes:
-            nn.init.normal_(self.embed.weight)
+        if self.embed is not None:
+            self.embed.reset_parameters()
         nn.init.normal_(self.const)
         self.w_mean.zero_()
 
     def mapping(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """w of z, the same for all layers: (B, num_ws, w_dim)"""
         h = unit(z)
-        if self.num_classes:
-            if y is None and not self.null_class:
-                raise UserError(f"this generator has {self.num_classes} classes: give one a sample")
-            if self.null_class:
-                null = z.new_full((len(z),), self.num_classes, dtype=torch.long)
-                y = null if y is None else torch.where(y < 0, null, y)
-            h = torch.cat([h, unit(self.embed(y))], 1)
+        if self.embed is not None:
+            h = torch.cat([h, unit(self.embed(y, len(z)))], 1)
         for layer in self.layers:
             h = lrelu(layer(h))
         return h[:, None].expand(-1, self.num_ws, -1)
@@ -298,6 +296,7 @@ class StyleGAN2Discriminator(Recorded, nn.Module):
         mbstd_group: int = 4,
         conditioning: str = "projection",
         null_class: bool = False,
+        vector_dim: int = 0,
     ):
         super().__init__()
         if architecture not in ("residual", "plain"):
@@ -305,7 +304,8 @@ class StyleGAN2Discriminator(Recorded, nn.Module):
         if mbstd_group < 0:
             raise UserError(f"mbstd_group={mbstd_group}; give the number of samples of a group, 0 for none")
         widths = channels_of(size, channel_base, channel_max)[::-1]
-        self.num_classes, self.mbstd_group = num_classes, mbstd_group
+        self.num_classes, self.vector_dim, self.mbstd_group = num_classes, vector_dim, mbstd_group
+        self.null_class = null_class
         last = widths[-1]
         self.from_pixels = EqualConv2d(channels, widths[0], 1, gain=GAIN)
         self.blocks = nn.Sequential(
@@ -313,7 +313,7 @@ class StyleGAN2Discriminator(Recorded, nn.Module):
         )
         self.conv = EqualConv2d(last + (mbstd_group > 0), last, 3, gain=GAIN)
         self.linear = EqualLinear(last * 16, last, gain=GAIN)
-        self.head = ClassHead(last, num_classes, conditioning, null_class=null_class)
+        self.head = ClassHead(last, num_classes, conditioning, null_class=null_class, vector_dim=vector_dim)
         self.head_scale = 1 / math.sqrt(last)
         self.reset_parameters()
         self.to(memory_format=torch.channels_last)

@@ -169,6 +169,8 @@ class PatchDiscriminator(Recorded, nn.Module):
         norm: str = "instance",
         spectral: bool = False,
         conditioning: str = "projection",
+        null_class: bool = False,
+        vector_dim: int = 0,
     ):
         super().__init__()
         if layers < 1:
@@ -185,7 +187,10 @@ class PatchDiscriminator(Recorded, nn.Module):
             for i, (w, stride) in enumerate(zip(widths, strides, strict=True))
         )
         self.to_logits = self._conv(widths[-1], 1, 1, spectral)
-        self.head = ClassHead(widths[-1], num_classes, conditioning, spectral=spectral) if num_classes else None
+        self.num_classes, self.null_class, self.vector_dim = num_classes, null_class, vector_dim
+        self.head: ClassHead | None = None
+        if num_classes or vector_dim:
+            self.head = ClassHead(widths[-1], num_classes, conditioning, 0, spectral, null_class, vector_dim)
         self.reset_parameters()
         self.to(memory_format=torch.channels_last)
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gan_kit.nn import ClassHead, Recorded
+from gan_kit.nn import ClassHead, Recorded, embedding
 from gan_kit.types import Critique, UserError
 
 __all__ = ["ViTDiscriminator", "ViTGenerator"]
@@ -173,7 +173,8 @@ class _ViT(nn.Module):
 
 
 class ViTGenerator(Recorded, _ViT):
-    """z: (B, z_dim), y: (B,) class indices or None -> (B, channels, size, size), unbounded unless tanh.
+    """z: (B, z_dim), y: (B,) class indices, (B, vector_dim) or None -> (B, channels, size, size), unbounded unless
+    tanh.
 
     z, and the class embedding beside it, become w by a two-layer MLP; tokens begin as a learned picture whose
     features w weighs, and w steers each block.
@@ -202,13 +203,14 @@ class ViTGenerator(Recorded, _ViT):
         tanh: bool = False,
         null_class: bool = False,
         attention: str = "auto",
+        vector_dim: int = 0,
     ):
         super().__init__(size, patch, width, depth, heads, positions, mlp, attention, w_dim)
         self.z_dim, self.num_classes, self.null_class, self.tanh = z_dim, num_classes, null_class, tanh
-        if num_classes:
-            self.embed = nn.Embedding(num_classes + null_class, embed_dim)
+        self.vector_dim = vector_dim
+        self.embed = embedding(num_classes, embed_dim, null_class, vector_dim)
         self.to_w = nn.Sequential(
-            nn.Linear(z_dim + (embed_dim if num_classes else 0), w_dim), nn.SiLU(), nn.Linear(w_dim, w_dim), nn.SiLU()
+            nn.Linear(z_dim + (embed_dim if self.embed else 0), w_dim), nn.SiLU(), nn.Linear(w_dim, w_dim), nn.SiLU()
         )
         self.weigh = nn.Linear(w_dim, width)
         self.canvas = nn.Parameter(torch.empty(self.side**2, width))
@@ -218,14 +220,14 @@ class ViTGenerator(Recorded, _ViT):
 
     def reset_parameters(self) -> None:
         self._reset()
-        if self.num_classes:
-            nn.init.normal_(self.embed.weight)
+        if self.embed is not None:
+            self.embed.reset_parameters()
         nn.init.normal_(self.canvas)
         nn.init.normal_(self.weigh.weight, std=(2 / self.weigh.in_features) ** 0.5)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        if self.num_classes:
-            z = torch.cat([z, self.embed(y)], dim=1)
+        if self.embed is not None:
+            z = torch.cat([z, self.embed(y, len(z))], dim=1)
         with self._kernels(z):
             w = self.to_w(z)
             h = self._through((1 + self.weigh(w))[:, None] * self.canvas.to(w.dtype), w)
@@ -254,12 +256,13 @@ class ViTDiscriminator(Recorded, _ViT):
         conditioning: str = "projection",
         null_class: bool = False,
         attention: str = "auto",
+        vector_dim: int = 0,
     ):
         super().__init__(size, patch, width, depth, heads, positions, mlp, attention)
-        self.num_classes, self.null_class = num_classes, null_class
+        self.num_classes, self.null_class, self.vector_dim = num_classes, null_class, vector_dim
         self.from_pixels = nn.Linear(channels * patch**2, width)
         self.norm = nn.RMSNorm(width)
-        self.head = ClassHead(width, num_classes, conditioning, null_class=null_class)
+        self.head = ClassHead(width, num_classes, conditioning, null_class=null_class, vector_dim=vector_dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -227,10 +227,10 @@ def pca(
 
 
 def _centred(rows: Tensor, y: Tensor | None) -> Tensor:
-    """Less their mean, of each class its own: what tells classes apart is no direction of z"""
+    """Less their mean, of each class or vector its own: what tells classes apart is no direction of z"""
     if y is None:
         return rows - rows.mean(0)
-    _, of = y.unique(return_inverse=True)
+    _, of = y.unique(dim=0, return_inverse=True)
     sums = rows.new_zeros(int(of.max()) + 1, rows.shape[1]).index_add_(0, of, rows)
     return rows - (sums / of.bincount()[:, None])[of]
 

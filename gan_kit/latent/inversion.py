@@ -95,7 +95,7 @@ def invert(
     if space not in SPACES:
         raise UserError(f"no space {space!r}; have {', '.join(SPACES)}")
     if space[0] != latent.space:
-        latent = Latent(latent.generator, latent.prior, space[0], latent.finish, latent.noise_seed)
+        latent = Latent(latent.generator, latent.prior, space[0], latent.finish, latent.noise_seed, latent.vectors)
     features = features or (spectra if target.dim() == 3 else pyramid)
     target = target.float().to(latent.device)
     draws = latent.codes(max(candidates, restarts), label, seed=mix(seed, 7))

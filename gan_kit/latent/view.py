@@ -30,7 +30,8 @@ class Codes:
     """N points of a latent space, on the CPU.
 
     values: (N, z_dim) in z, (N, num_ws, w_dim) in w
-    y: (N,) class indices, (N, K) weights over classes, or None; in w the values have it in them already
+    y: (N,) class indices, (N, K) weights over classes, (N, E) vectors of a condition, or None; in w the values have it
+        in them already
     """
 
     values: Tensor
@@ -82,6 +83,7 @@ class Latent:
     space: "z", "w", or "auto": w where there is one
     finish: of what the generator makes, samples: `DataSpec.decode`
     noise_seed: of the noise within layers, the same for all samples, where the generator draws any
+    vectors: (N, E) conditions to draw by, of a generator that is conditioned on vectors
 
     Raises UserError for a space that the generator does not have.
     """
@@ -93,13 +95,16 @@ class Latent:
         space: str = "auto",
         finish: Callable[[Tensor], Tensor] | None = None,
         noise_seed: int = 0,
+        vectors: Tensor | None = None,
     ):
         if space not in ("auto", "z", "w"):
             raise UserError(f"no space {space!r}; have auto, z, w")
         if space == "w" and not has_styles(generator):
             raise UserError(f"{type(generator).__name__} has no w, only z: styles are what StyleGAN2 has; use space=z")
         self.generator: Any = generator
-        self.prior, self.finish, self.noise_seed = prior, finish, noise_seed
+        self.prior, self.finish, self.noise_seed, self.vectors = prior, finish, noise_seed, vectors
+        if self.vector_dim and vectors is None:
+            raise UserError(f"this generator takes a vector of {self.vector_dim} with each code; give some as vectors")
         self.space = ("w" if has_styles(generator) else "z") if space == "auto" else space
         self._centres: dict[tuple[str, int | None], Tensor] = {}
         self._std: Tensor | None = None
@@ -107,6 +112,10 @@ class Latent:
     @property
     def num_classes(self) -> int:
         return int(getattr(self.generator, "num_classes", 0))
+
+    @property
+    def vector_dim(self) -> int:
+        return int(getattr(self.generator, "vector_dim", 0))
 
     @property
     def dims(self) -> int:
@@ -130,9 +139,13 @@ class Latent:
     ) -> Codes:
         """The codes of samples start to start + n of a seed: those that `TrainedGAN.sample` draws.
 
-        label: a class index, one a sample, or None for classes drawn evenly
+        label: a class index, one a sample, or None for classes drawn evenly; vectors are always drawn evenly
         """
-        if not self.num_classes:
+        if self.vectors is not None and self.vector_dim:
+            if label is not None:
+                raise UserError(f"label={label}: this generator has no classes, it is conditioned on vectors")
+            y = self.vectors[[mix(seed, i, 1) % len(self.vectors) for i in range(start, start + n)]]
+        elif not self.num_classes:
             y = None
         elif label is None:
             y = torch.tensor([mix(seed, i, 1) % self.num_classes for i in range(start, start + n)])
@@ -154,7 +167,7 @@ class Latent:
         more = {"noise": OneNoise(self.noise_seed, len(values), values.device)} if self._takes_noise else {}
         if self.space == "w":
             return self.generator.synthesis(values, **more).float()
-        if y is None or not y.is_floating_point():
+        if y is None or self.vector_dim or not y.is_floating_point():
             return self.generator(values, y, **more).float()
         with blended(self.generator, y) as indices:
             return self.generator(values, indices, **more).float()
@@ -183,8 +196,12 @@ class Latent:
         values = (slerp if self.space == "z" and isinstance(self.prior, Normal) else lerp)(a.values, b.values, t)
         y = a.y if t < 0.5 else b.y
         if a.y is not None and b.y is not None and not (a.y.shape == b.y.shape and a.y.equal(b.y)):
-            y = lerp(as_weights(a.y, self.num_classes), as_weights(b.y, self.num_classes), t)
+            y = lerp(self._blendable(a.y), self._blendable(b.y), t)
         return Codes(values, y)
+
+    def _blendable(self, y: Tensor) -> Tensor:
+        """Between which a straight line may go: weights over classes, or the vectors themselves"""
+        return y if self.vector_dim else as_weights(y, self.num_classes)
 
     def path(self, keys: Codes, steps: int, loop: bool = False) -> Codes:
         """From key to key, `steps` codes from each to before the next; the last key ends it, or leads to the first."""

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_kit.nn.spectral import raw_weight, restart_spectral, spectral_norm
-from gan_kit.types import Aux, UserError
+from gan_kit.types import Aux, UserError, missing
 
 __all__ = ["ClassHead"]
 
-KINDS = ("none", "projection", "concat", "auxiliary", "d2d-ce")
+KINDS = ("none", "projection", "concat", "auxiliary", "d2d-ce", "k+1")
 
 
 class ClassHead(nn.Module):
@@ -24,10 +24,13 @@ class ClassHead(nn.Module):
             `gan_kit.adversarial.ClassPenalty` and `ClassTerm`
         "d2d-ce": ψ(h), and in aux the projection of h to the unit sphere with one proxy a class (ReACGAN, Kang et
             al. 2021, section 3); trained in the same way
+        "k+1": logit log Σ exp of the class logits in aux: a class more, "generated", whose own logit is 0 (Salimans et
+            al. 2016, section 5); trained in the same way, and on samples without a label by the adversarial loss alone
     num_classes: 0 (and vector_dim 0) is unconditional, whatever the kind
     embed_dim: of e(y) for projection (0: width; else ⟨e(y), P h⟩ with a linear map P), concat and d2d-ce (0: 128)
     spectral: spectral normalisation (Miyato et al. 2018) of all its layers
-    null_class: one more class, number num_classes, for samples without a label: y = num_classes, y < 0 and y = None
+    null_class: one more class, number num_classes, for samples without a label: y = num_classes, y < 0 and y = None;
+        of vectors a learned e for rows of NaN and y = None
     vector_dim: y is a vector that e maps linearly (projection and concat), such as an embedding of a text
 
     An objective with `gan_kit.adversarial.SAN` sets `sliced`: the logit is then ⟨ω, h⟩ + b with ω of length 1, its
@@ -58,18 +61,21 @@ class ClassHead(nn.Module):
             )
         self.kind = kind if num_classes or vector_dim else "none"
         self.num_classes, self.vector_dim = num_classes, vector_dim
-        self.null_class, self.spectral = bool(null_class and num_classes), spectral
+        self.null_class, self.spectral = bool(null_class and (num_classes or vector_dim)), spectral
         self.sliced = False
         dim = embed_dim or (width if self.kind == "projection" else 128)
         if self.kind == "concat":
             self.joined = nn.Linear(width + dim, width)
-        self.psi = nn.Linear(width, 1)
+        if self.kind != "k+1":
+            self.psi = nn.Linear(width, 1)
         if self.kind in ("projection", "concat"):
             rows = num_classes + self.null_class
             self.embed = nn.Linear(vector_dim, dim, bias=False) if vector_dim else nn.Embedding(rows, dim)
+            if vector_dim and self.null_class:
+                self.null = nn.Parameter(torch.zeros(dim))
             if self.kind == "projection" and dim != width:
                 self.map = nn.Linear(width, dim, bias=False)
-        elif self.kind == "auxiliary":
+        elif self.kind in ("auxiliary", "k+1"):
             self.classes = nn.Linear(width, num_classes)
         elif self.kind == "d2d-ce":
             self.sphere = nn.Linear(width, dim)
@@ -80,10 +86,14 @@ class ClassHead(nn.Module):
 
     def reset_parameters(self) -> None:
         """Layers uniform by their fan-in as torch's, embeddings N(0, 1 / dim), biases 0."""
-        for layer in self.children():
+        if hasattr(self, "null"):
+            nn.init.zeros_(self.null)
+        for name, layer in self.named_children():
             weight = raw_weight(layer)
             if isinstance(layer, nn.Embedding):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+            elif name == "embed":  # of vectors: a one-hot one is as a class
+                nn.init.normal_(weight, std=weight.shape[0] ** -0.5)
             else:
                 nn.init.kaiming_uniform_(weight, a=5**0.5)
                 if layer.bias is not None:
@@ -92,6 +102,9 @@ class ClassHead(nn.Module):
 
     def forward(self, h: Tensor, y: Tensor | None = None) -> tuple[Tensor, Aux | None]:
         aux = None
+        if self.kind == "k+1":
+            logits = self.classes(h)
+            return logits.logsumexp(1), Aux(logits=logits)
         if self.kind == "auxiliary":
             aux = Aux(logits=self.classes(h))
         elif self.kind == "d2d-ce":
@@ -114,9 +127,28 @@ class ClassHead(nn.Module):
         if y is None and not self.null_class:
             what = f"vectors of {self.vector_dim}" if self.vector_dim else f"one of {self.num_classes} classes"
             raise UserError(f"this discriminator is conditioned on {what}, and the batch has no labels")
+        if self.vector_dim:
+            return self._of_vectors(y, n)
         if y is None:
             return self.embed.weight[-1:].expand(n, -1)
+        if y.is_floating_point():
+            raise UserError(
+                f"this discriminator is conditioned on one of {self.num_classes} classes, and the batch has vectors; "
+                f"build it with vector_dim={y.shape[-1]}"
+            )
         return self.embed(torch.where(y < 0, self.num_classes, y) if self.null_class else y)
+
+    def _of_vectors(self, y: Tensor | None, n: int) -> Tensor:
+        if y is None:
+            return self.null.expand(n, -1)
+        if not y.is_floating_point() or y.shape != (n, self.vector_dim):
+            raise UserError(
+                f"this discriminator is conditioned on vectors of {self.vector_dim}, not on y of shape {tuple(y.shape)}"
+            )
+        if not self.null_class:
+            return self.embed(y)
+        e = self.embed(y.nan_to_num())
+        return torch.where(missing(y)[:, None], self.null.to(e.dtype), e)
 
     def lift(self, y: Tensor | None, n: int) -> Tensor:
         """v with ⟨v, h⟩ = ⟨e(y), P h⟩; (n, width)"""

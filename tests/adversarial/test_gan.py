@@ -33,6 +33,7 @@ from gan_kit.adversarial import (
     Wasserstein,
 )
 from gan_kit.adversarial.gan import frozen
+from gan_kit.adversarial.players import defaults_of, describe, differing
 from gan_kit.data import ArrayDataModule, Arrays, RingData
 from gan_kit.image import DiffAugment, R3GANDiscriminator, R3GANGenerator
 from gan_kit.nn import Recorded
@@ -583,3 +584,13 @@ def test_the_r3gan_step_is_the_papers_algorithm() -> None:
     for mine, theirs in ((gan.generator, g), (gan.discriminator, d), (gan.generator_ema, average)):
         for (name, p), q in zip(mine.named_parameters(), theirs.parameters(), strict=True):
             assert torch.allclose(p, q, rtol=0, atol=1e-6), name
+
+
+def test_an_argument_that_older_checkpoints_did_not_have_is_no_difference_at_its_default() -> None:
+    now = describe(R3GANGenerator(16, width=8, group_size=None))
+    before = {"target": now["target"], "args": {k: v for k, v in now["args"].items() if k != "vector_dim"}}
+    defaults = defaults_of(R3GANGenerator(16, width=8, group_size=None))
+    assert differing(before, now, defaults) == ""
+    given = describe(R3GANGenerator(16, width=8, group_size=None, vector_dim=3))
+    assert differing(before, given, defaults) == "vector_dim was 0, is 3"
+    assert differing(before | {"target": "other"}, now, defaults) == f"target was 'other', is {now['target']!r}"

@@ -14,7 +14,7 @@ from gan_kit.adversarial import R1, R2, Reconstruction, Relativistic
 
 def config(*overrides: str) -> Any:
     cfg = _door.compose("train", list(overrides))
-    cfg.spec = {"shape": [1, cfg.audio.clip_samples], "num_classes": 8}
+    cfg.spec = {"shape": [1, cfg.audio.clip_samples], "num_classes": 8, "vector_dim": 0}
     return cfg
 
 

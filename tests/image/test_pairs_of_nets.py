@@ -8,6 +8,7 @@ import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
+from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 
 from gan_kit import _door
@@ -43,30 +44,36 @@ DISCRIMINATORS: dict[str, list[str]] = {
 }
 ELSEWHERE = {"mlp", "wavegan", "hifigan_v1", "hifigan_v2", "hifigan_v3", "vocos", "vocos_tiny"}
 TRANSLATORS = {"unet", "resnet_translator"}
+E = 5  # of the vectors that stand in the place of classes
 
 
 class Noise:
+    def __init__(self, vectors: bool = False) -> None:
+        self.vectors = vectors
+
     def load(self, split: str) -> Arrays:
         rng = np.random.default_rng(0)
         x = rng.integers(0, 256, (16, 3, 32, 32), dtype=np.uint8)
+        if self.vectors:
+            return Arrays(x, rng.standard_normal((16, E)).astype(np.float32))
         return Arrays(x, np.arange(16, dtype=np.int64) % 3, ("a", "b", "c"))
 
 
-def built(generator: str, discriminator: str, objective: str, labels: bool) -> Any:
+def built(generator: str, discriminator: str, objective: str, labels: bool, *more: str, vector_dim: int = 0) -> Any:
     settings = [f"generator={generator}", f"discriminator={discriminator}", f"objective={objective}"]
     settings += [f"generator.{s}" for s in GENERATORS[generator]]
     settings += [f"discriminator.{s}" for s in DISCRIMINATORS[discriminator]]
-    cfg = _door.compose("train", settings)
-    cfg.spec = {"shape": [3, 32, 32], "num_classes": 3 if labels else 0}
+    cfg = _door.compose("train", [*settings, *more])
+    cfg.spec = {"shape": [3, 32, 32], "num_classes": 3 if labels and not vector_dim else 0, "vector_dim": vector_dim}
     return instantiate(cfg.model, _convert_="all")
 
 
-def two_steps(gan: Any, labels: bool) -> None:
+def two_steps(gan: Any, labels: bool, vectors: bool = False) -> None:
     trainer = L.Trainer(
         max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(gan, datamodule=ArrayDataModule(Noise(), batch_size=8, labels=labels))
+    trainer.fit(gan, datamodule=ArrayDataModule(Noise(vectors), batch_size=8, labels=labels))
     assert gan.samples_seen == 16
     assert all(torch.isfinite(v).all() for v in gan.scalars.values())
     assert {"loss_d", "loss_g"} <= gan.scalars.keys()
@@ -88,3 +95,52 @@ def test_two_steps_of_every_pair(generator: str, discriminator: str, labels: boo
     # halves of the table take the two kinds of objective: with second derivatives, and without
     objective = "nonsaturating_r1" if (len(generator) + len(discriminator)) % 2 else "hinge"
     two_steps(built(generator, discriminator, objective, labels), labels)
+
+
+WITH_VECTORS = dict.fromkeys([*zip(GENERATORS, DISCRIMINATORS, strict=False), *(("dcgan", d) for d in DISCRIMINATORS)])
+
+
+@pytest.mark.parametrize("generator, discriminator", WITH_VECTORS)
+def test_two_steps_with_vectors_of_which_some_are_hidden(generator: str, discriminator: str) -> None:
+    null = ["model.label_dropout=0.5", "generator.null_class=true", "discriminator.null_class=true"]
+    gan = built(generator, discriminator, "hinge", True, *null, vector_dim=E)
+    two_steps(gan, labels=True, vectors=True)
+    assert gan.generator.vector_dim == gan.discriminator.vector_dim == E
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_a_generator_follows_its_vector_and_answers_to_none(generator: str) -> None:
+    gan = built(generator, "dcgan", "hinge", True, "generator.null_class=true", vector_dim=E)
+    G = gan.generator.eval()
+    y = torch.randn(3, E)
+    y[2] = torch.nan
+    with torch.no_grad():
+        for m in G.modules():  # what begins at 0 would hide the condition
+            for p in m.parameters(recurse=False):
+                p.add_(0.05 * torch.randn(p.shape))
+        z = torch.randn(1, G.z_dim).expand(3, -1)
+        x = G(z, y)
+        assert x.isfinite().all()
+        assert not x[0].allclose(x[1], atol=1e-4)
+        assert x[2:].allclose(G(z[2:], None), atol=1e-5)
+
+
+KINDS = {
+    "none": "hinge",
+    "projection": "hinge",
+    "concat": "hinge",
+    "auxiliary": "acgan",
+    "d2d-ce": "reacgan",
+    "k+1": "semi_supervised",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("discriminator", DISCRIMINATORS)
+def test_two_steps_of_every_discriminator_under_every_conditioning(discriminator: str, kind: str) -> None:
+    if discriminator == "r3gan":  # is told classes by a projection, and has no other way
+        with pytest.raises(ConfigCompositionException, match="conditioning"):
+            built("dcgan", discriminator, KINDS[kind], True, f"discriminator.conditioning={kind}")
+        return
+    two_steps(built("dcgan", discriminator, KINDS[kind], True, f"discriminator.conditioning={kind}"), labels=True)

@@ -52,6 +52,7 @@ from gan_kit.noise import BatchNoise, mix
 
 LOSSES = {"relativistic": Relativistic, "non_saturating": NonSaturating, "hinge": Hinge}
 NUM_CLASSES = 10
+REFERENCE = "dcgan_r1"  # the baseline whose samples --worth counts
 
 
 # ---- the candidates -----------------------------------------------------------------------------------------------
@@ -64,7 +65,10 @@ class Candidate:
     family: str = "r3gan"  # or "dcgan"
     # nets
     widths: tuple[int, ...] = (128, 96, 32)  # r3gan: from 4x4 upwards
-    blocks: int = 1
+    blocks: int | tuple[int, ...] = 1
+    resample: str = "bilinear"
+    d_widths: tuple[int, ...] | None = None  # of the critic, where they are others
+    d_blocks: int | tuple[int, ...] | None = None
     expansion: float = 1
     group_size: int | None = None  # None: dense
     patch: int = 2
@@ -118,6 +122,24 @@ def small(**changes: Any) -> Candidate:
     return Candidate(**base | changes)
 
 
+def strided(**changes: Any) -> Candidate:
+    """R3GAN's blocks at 4x4 and 8x8 alone, strided convolutions from there to pixels."""
+    base: dict[str, Any] = {
+        "widths": (128, 64, 32),
+        "blocks": (1, 1, 0),
+        "expansion": 0.5,
+        "resample": "strided",
+        "dense": True,
+        "tanh": True,
+        "lr": (1e-3, 1e-4),
+        "gamma": (1.0, 1.0),
+        "every": 8,
+        "batch": 32,
+        "bf16": True,
+    }
+    return Candidate(**base | changes)
+
+
 CANDIDATES: dict[str, Candidate] = {
     "s": small(),
     "s_wide": small(widths=(128, 96, 32)),
@@ -146,6 +168,20 @@ CANDIDATES: dict[str, Candidate] = {
     "dcgan_b128": dcgan(batch=128, lr=(4e-4, 4e-4)),
     "dcgan_w64": dcgan(width=64),
     "dcgan_r1": dcgan(penalty="r1", gamma=(0.5, 0.5), beta1=0.0, beta2=(0.99, 0.99), lr=(1e-3, 1e-4)),
+    "dcgan_r1_bf16": dcgan(
+        penalty="r1", gamma=(0.5, 0.5), beta1=0.0, beta2=(0.99, 0.99), lr=(1e-3, 1e-4), bf16=True, every=16
+    ),
+    "dcgan_r1_bf16_b32": dcgan(
+        penalty="r1", gamma=(0.5, 0.5), beta1=0.0, beta2=(0.99, 0.99), lr=(1e-3, 1e-4), bf16=True, every=16, batch=32
+    ),
+    "t": strided(),
+    "t_b64": strided(batch=64),
+    "t_b16": strided(batch=16),
+    "t_0": strided(blocks=0),
+    "t_fall": strided(gamma=(1.0, 0.1)),
+    "t_lr2": strided(lr=(2e-3, 1e-4)),
+    "t_b99": strided(beta2=(0.99, 0.99)),
+    "t_x1": strided(expansion=1.0),
     "dcgan_rp": dcgan(
         loss="relativistic", penalty="r1r2", gamma=(0.5, 0.05), beta1=0.0, beta2=(0.9, 0.99), lr=(1e-3, 1e-4)
     ),
@@ -213,16 +249,18 @@ def build(c: Candidate) -> tuple[nn.Module, nn.Module]:
             "group_size": c.group_size,
             "patch": c.patch,
             "dense": c.dense,
+            "resample": c.resample,
         }
         G = R3GANGenerator(32, 1, NUM_CLASSES, c.z_dim, c.embed_dim, **shape)  # type: ignore[arg-type]
-        D = R3GANDiscriminator(32, 1, NUM_CLASSES, c.embed_dim, **shape)  # type: ignore[arg-type]
+        critic = {"widths": c.d_widths or c.widths, "blocks": c.blocks if c.d_blocks is None else c.d_blocks}
+        D = R3GANDiscriminator(32, 1, NUM_CLASSES, c.embed_dim, **shape | critic)  # type: ignore[arg-type]
         if c.pixel_kernel > 1:
             G.to_pixels[0], D.from_pixels[1] = wider(G.to_pixels[0], c), wider(D.from_pixels[1], c)  # type: ignore[index]
         if c.smooth:
             G.to_pixels[0] = nn.Conv2d(c.widths[-1], c.smooth * c.patch**2, 1, bias=False)  # type: ignore[index]
             last = nn.Conv2d(c.smooth, 1, 3, padding=1)
             G.to_pixels.extend([nn.LeakyReLU(0.2), last])  # type: ignore[operator]
-        if c.tanh:
+        if c.tanh and not isinstance(G.to_pixels[-1], nn.Tanh):
             G.to_pixels.append(nn.Tanh())  # type: ignore[operator]
     for net, name in ((G, "generator"), (D, "discriminator")):
         torch.manual_seed(mix(c.seed, *name.encode()))
@@ -343,6 +381,13 @@ def cpu_per_step(c: Candidate, data: tuple[Tensor, Tensor], seconds: float = 6.0
     return (time.process_time() - start) / steps
 
 
+def relative_cost(a: Candidate, b: Candidate, data: tuple[Tensor, Tensor], rounds: int = 3) -> float:
+    """CPU-seconds a sample of `a` by those of `b`, timed in turns: the smallest of each, for a busy machine."""
+    seconds = [[cpu_per_step(c, data, 1.5) / c.batch for c in (a, b)] for _ in range(rounds)]
+    mine, other = map(min, zip(*seconds, strict=True))
+    return mine / other
+
+
 # ---- the score ----------------------------------------------------------------------------------------------------
 
 
@@ -458,10 +503,12 @@ def sample_grid(G: nn.Module, z_dim: int, path: Path, columns: int = 16) -> None
 
 
 def run(
-    name: str, c: Candidate, minutes: float, judge: Judge, data: tuple[Tensor, Tensor], out: Path
+    name: str, c: Candidate, minutes: float, worth: int, judge: Judge, data: tuple[Tensor, Tensor], out: Path
 ) -> dict[str, Any]:
     step_seconds = cpu_per_step(c, data)
-    steps = math.ceil(minutes * 60 / step_seconds)
+    reference = dataclasses.replace(CANDIDATES[REFERENCE], bf16=c.bf16)
+    ratio = relative_cost(c, reference, data) if worth else None
+    steps = math.ceil(worth / ratio / c.batch if ratio else minutes * 60 / step_seconds)
     nets = build(c)
     trainer, source = Trainer(c, nets, steps * c.batch), batches(*data, c.batch, c.seed)
     marks = {round(steps * share): share for share in (0.125, 0.25, 0.5, 0.75)}
@@ -489,13 +536,13 @@ def run(
     curve.append({"samples": trainer.samples_seen, "cpu_seconds": used, **final})
     raw = judge.score(trainer.G, c.z_dim, 10_000)
     folder = out / "grids"
-    sample_grid(trainer.G_ema, c.z_dim, folder / f"{name}_{minutes:g}min.png")
-    if minutes >= 10:
-        torch.save(
-            {"settings": dataclasses.asdict(c), "G_ema": trainer.G_ema.state_dict()}, out / f"{name}_{minutes:g}min.pt"
-        )
+    label = f"{name}_{worth}" if worth else f"{name}_{minutes:g}min"
+    sample_grid(trainer.G_ema, c.z_dim, folder / f"{label}.png")
+    if minutes >= 10 or worth >= 300_000:
+        torch.save({"settings": dataclasses.asdict(c), "G_ema": trainer.G_ema.state_dict()}, out / f"{label}.pt")
     record = {
-        "name": name, "settings": dataclasses.asdict(c), "cpu_minutes": minutes, "cpu_seconds": used,
+        "name": name, "settings": dataclasses.asdict(c), "cpu_minutes": minutes, "worth": worth, "relative_cost": ratio,
+        "cpu_seconds": used,
         "wall_seconds": time.time() - wall, "step_cpu_ms": 1e3 * used / max(1, trainer.step), "steps": trainer.step,
         "samples": trainer.samples_seen, **final, "fd_raw": raw["fd"], "failed": failed, "curve": curve,
         "parameters": params, "floor": judge.floor_equal, "classifier_accuracy": judge.accuracy,
@@ -613,6 +660,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", default="", help="names, with commas between")
     parser.add_argument("--cpu-minutes", type=float, default=5.0)
+    parser.add_argument("--worth", type=int, default=0, help=f"the CPU-time of so many samples of {REFERENCE} instead")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, help="in place of the candidates' own; their names get it as a suffix")
     parser.add_argument("--out", type=Path, default=Path("runs/search_fashion"))
@@ -654,10 +702,11 @@ def main() -> None:
         if args.seed is not None:
             c, name = dataclasses.replace(c, seed=args.seed), f"{name}@{args.seed}"
         settings = json.loads(json.dumps(dataclasses.asdict(c)))
-        if any(r["settings"] == settings and r["cpu_minutes"] == args.cpu_minutes for r in read(args.out)):
+        budget = (args.cpu_minutes, args.worth)
+        if any(r["settings"] == settings and (r["cpu_minutes"], r.get("worth", 0)) == budget for r in read(args.out)):
             print(f"{name}: done before", flush=True)
             continue
-        record = run(name, c, args.cpu_minutes, judge, train, args.out)
+        record = run(name, c, args.cpu_minutes, args.worth, judge, train, args.out)
         with (args.out / "results.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 

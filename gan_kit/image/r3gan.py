@@ -50,6 +50,37 @@ def pixel_conv(channels_in: int, channels_out: int, kernel: int) -> Conv2d:
     return Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
 
 
+class StridedUp(nn.Sequential):
+    """A learned transition by `factor`, as DCGAN's: x (B, C_in, H, W) -> (B, C_out, factor H, factor W)"""
+
+    def __init__(self, channels_in: int, channels_out: int, factor: int = 2, last: bool = False):
+        conv = nn.ConvTranspose2d(channels_in, channels_out, 2 * factor, factor, factor // 2, bias=not last)
+        super().__init__(conv, nn.Identity() if last else nn.LeakyReLU(LEAK, inplace=True))
+
+    def reset_parameters(self) -> None:
+        conv, activation = self
+        assert isinstance(conv, nn.ConvTranspose2d)
+        gain = ACTIVATION_GAIN if isinstance(activation, nn.LeakyReLU) else 1.0
+        nn.init.normal_(conv.weight, std=gain / math.sqrt(4 * conv.in_channels))  # 2x2 positions reach an output
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+
+
+class StridedDown(nn.Sequential):
+    """x: (B, C_in, H, W) -> (B, C_out, H/factor, W/factor)"""
+
+    def __init__(self, channels_in: int, channels_out: int, factor: int = 2):
+        conv = Conv2d(channels_in, channels_out, 2 * factor, factor, factor // 2)
+        super().__init__(conv, nn.LeakyReLU(LEAK, inplace=True))
+
+    def reset_parameters(self) -> None:
+        conv = self[0]
+        assert isinstance(conv, Conv2d)
+        assert conv.bias is not None
+        init_fan_in(conv, ACTIVATION_GAIN)
+        nn.init.zeros_(conv.bias)
+
+
 class Block(nn.Module):
     """x + W3 φ(W2 φ(W1 x)): 1x1 widening, grouped 3x3, 1x1 narrowing; x: (B, C, H, W)"""
 
@@ -87,10 +118,11 @@ class _R3GAN(nn.Module):
         size: int,
         width: int,
         widths: Sequence[int] | None,
-        blocks: int,
+        blocks: int | Sequence[int],
         expansion: float,
         group_size: int | None,
         patch: int,
+        resample: str,
     ):
         super().__init__()
         default = stage_widths(size, width, patch)
@@ -100,14 +132,24 @@ class _R3GAN(nn.Module):
                 f"widths={self.widths} has {len(self.widths)} stages, but {size}x{size} images with patch={patch} "
                 f"take {len(default)}, from 4x4 upwards"
             )
+        counts = [blocks] * len(default) if isinstance(blocks, int) else list(blocks)
+        if len(counts) != len(default) or min(counts) < 0:
+            raise UserError(f"blocks={blocks}: give a number from 0, or one for each of the {len(default)} stages")
+        if resample not in ("bilinear", "strided"):
+            raise UserError(f"resample={resample!r}: choose 'bilinear', as published, or 'strided'")
+        self.strided = resample == "strided"
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(w, expansion, group_size) for _ in range(blocks))) for w in self.widths
+            nn.Sequential(*(Block(w, expansion, group_size) for _ in range(n)))
+            for w, n in zip(self.widths, counts, strict=True)
         )
 
-    def _reset_blocks(self) -> None:
+    def _reset_inner(self) -> None:
         blocks = [m for m in self.modules() if isinstance(m, Block)]
         for block in blocks:
             block.reset_parameters(len(blocks))
+        for module in self.modules():
+            if isinstance(module, StridedUp | StridedDown):
+                module.reset_parameters()
 
 
 class R3GANGenerator(Recorded, _R3GAN):
@@ -131,15 +173,16 @@ class R3GANGenerator(Recorded, _R3GAN):
         embed_dim: int = 64,
         width: int = 768,
         widths: Sequence[int] | None = None,
-        blocks: int = 2,
+        blocks: int | Sequence[int] = 2,
         expansion: float = 2,
         group_size: int | None = 16,
         patch: int = 1,
         pixel_kernel: int = 1,
         tanh: bool = False,
         dense: bool = False,
+        resample: str = "bilinear",
     ):
-        super().__init__(size, width, widths, blocks, expansion, group_size, patch)
+        super().__init__(size, width, widths, blocks, expansion, group_size, patch, resample)
         self.z_dim, self.num_classes = z_dim, num_classes
         first = self.widths[0]
         if num_classes:
@@ -147,19 +190,24 @@ class R3GANGenerator(Recorded, _R3GAN):
         self.linear = nn.Linear(z_dim + (embed_dim if num_classes else 0), first * (16 if dense else 1), bias=False)
         self.basis = None if dense else nn.Parameter(torch.empty(first, 4, 4))
         self.ups = nn.ModuleList(
-            nn.Sequential(Conv2d(a, b, 1, bias=False) if a != b else nn.Identity(), Upsample())
+            StridedUp(a, b)
+            if self.strided
+            else nn.Sequential(Conv2d(a, b, 1, bias=False) if a != b else nn.Identity(), Upsample())
             for a, b in zip(self.widths, self.widths[1:], strict=False)
         )
+        strided = self.strided and patch > 1
         self.to_pixels = nn.Sequential(
-            pixel_conv(self.widths[-1], channels * patch**2, pixel_kernel),
-            nn.PixelShuffle(patch),
+            StridedUp(self.widths[-1], channels, patch, last=True)
+            if strided
+            else pixel_conv(self.widths[-1], channels * patch**2, pixel_kernel),
+            nn.Identity() if strided else nn.PixelShuffle(patch),
             nn.Tanh() if tanh else nn.Identity(),
         )
         self.reset_parameters()
         self.to(memory_format=torch.channels_last)
 
     def reset_parameters(self) -> None:
-        self._reset_blocks()
+        self._reset_inner()
         if self.num_classes:
             nn.init.normal_(self.embed.weight)
         init_fan_in(self.linear)
@@ -199,21 +247,26 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         embed_dim: int = 64,
         width: int = 768,
         widths: Sequence[int] | None = None,
-        blocks: int = 2,
+        blocks: int | Sequence[int] = 2,
         expansion: float = 2,
         group_size: int | None = 16,
         patch: int = 1,
         pixel_kernel: int = 1,
         dense: bool = False,
+        resample: str = "bilinear",
     ):
-        super().__init__(size, width, widths, blocks, expansion, group_size, patch)
+        super().__init__(size, width, widths, blocks, expansion, group_size, patch, resample)
         self.num_classes = num_classes
         first = self.widths[0]
-        self.from_pixels = nn.Sequential(
-            nn.PixelUnshuffle(patch), pixel_conv(channels * patch**2, self.widths[-1], pixel_kernel)
+        self.from_pixels: nn.Sequential = (
+            StridedDown(channels, self.widths[-1], patch)
+            if self.strided and patch > 1
+            else nn.Sequential(nn.PixelUnshuffle(patch), pixel_conv(channels * patch**2, self.widths[-1], pixel_kernel))
         )
         self.downs = nn.ModuleList(
-            nn.Sequential(Downsample(), Conv2d(b, a, 1, bias=False) if a != b else nn.Identity())
+            StridedDown(b, a)
+            if self.strided
+            else nn.Sequential(Downsample(), Conv2d(b, a, 1, bias=False) if a != b else nn.Identity())
             for a, b in zip(self.widths, self.widths[1:], strict=False)
         )
         self.basis = nn.Conv2d(first, first, 4, groups=1 if dense else first, bias=False)
@@ -224,7 +277,7 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         self.to(memory_format=torch.channels_last)
 
     def reset_parameters(self) -> None:
-        self._reset_blocks()
+        self._reset_inner()
         for conv in (*(down[1] for down in self.downs), self.from_pixels[1]):  # type: ignore[index]
             if isinstance(conv, nn.Conv2d):
                 init_fan_in(conv)

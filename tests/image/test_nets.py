@@ -344,6 +344,7 @@ def test_blocks_may_stand_where_they_are_cheap() -> None:
 
 
 @pytest.mark.parametrize("patch", [1, 2])
+@torch.no_grad()
 def test_strided_transitions_keep_the_variance(patch: int) -> None:
     """He's initialisation for a leaky ReLU: second moments stay through transitions, inside of the picture's edges."""
     torch.manual_seed(0)

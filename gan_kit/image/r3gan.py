@@ -2,8 +2,8 @@
 
 A ResNet without normalisation: Fix-up style initialisation, grouped 3x3 convolutions in an inverted bottleneck,
 bilinear resampling, a bias only ahead of a non-linearity. `expansion`, `group_size`, `blocks`, `patch`, `pixel_kernel`,
-`dense` and `tanh` are ours: their defaults are the published net, other values make it affordable on small machines,
-or quicker to learn there (docs/results.md).
+`dense`, `tanh` and `resample` are ours: their defaults are the published net, other values make it affordable on small
+machines, or quicker to learn there (docs/results.md).
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def pixel_conv(channels_in: int, channels_out: int, kernel: int) -> Conv2d:
 
 
 class StridedUp(nn.Sequential):
-    """A learned transition by `factor`, as DCGAN's: x (B, C_in, H, W) -> (B, C_out, factor H, factor W)"""
+    """Transposed convolution and leaky ReLU, as DCGAN's; the last one is linear and has no bias.
+
+    x: (B, C_in, H, W) -> (B, C_out, factor H, factor W)
+    """
 
     def __init__(self, channels_in: int, channels_out: int, factor: int = 2, last: bool = False):
         conv = nn.ConvTranspose2d(channels_in, channels_out, 2 * factor, factor, factor // 2, bias=not last)
@@ -67,7 +70,7 @@ class StridedUp(nn.Sequential):
 
 
 class StridedDown(nn.Sequential):
-    """x: (B, C_in, H, W) -> (B, C_out, H/factor, W/factor)"""
+    """Its mirror in the critic. x: (B, C_in, H, W) -> (B, C_out, H/factor, W/factor)"""
 
     def __init__(self, channels_in: int, channels_out: int, factor: int = 2):
         conv = Conv2d(channels_in, channels_out, 2 * factor, factor, factor // 2)
@@ -143,6 +146,17 @@ class _R3GAN(nn.Module):
             for w, n in zip(self.widths, counts, strict=True)
         )
 
+    def _strided_pixels(self, patch: int, pixel_kernel: int) -> bool:
+        """Whether the convolution from or to pixels is one of the strided ones."""
+        if not self.strided or patch == 1:
+            return False
+        if pixel_kernel != 1:
+            raise UserError(
+                f"pixel_kernel={pixel_kernel} has no place in a strided net of patch={patch}, whose convolution at the "
+                f"pixels is {2 * patch}x{2 * patch}; leave it 1"
+            )
+        return True
+
     def _reset_inner(self) -> None:
         blocks = [m for m in self.modules() if isinstance(m, Block)]
         for block in blocks:
@@ -157,11 +171,14 @@ class R3GANGenerator(Recorded, _R3GAN):
 
     num_classes: 0 for an unconditional net
     width, widths: channels up to 32x32, or of every stage from 4x4 upwards
+    blocks: of each stage, or one number for each of them, from 4x4 upwards; 0 leaves the transitions alone
     patch: the last stage works at size/patch and writes patch x patch pixels a position
     pixel_kernel: side of the convolution to pixels, odd; 3 lets neighbouring patches agree
     dense: a map of its own from z for each of the 4x4 positions, where the published net scales one learned 4x4 basis
         a channel: in a thin net that leaves samples little to differ by
     tanh: bound the pixels to [-1, 1]
+    resample: "bilinear", as published, between linear 1x1 convolutions; or "strided": learned transitions as DCGAN's,
+        with a leaky ReLU, that reach 2x2 positions, also from and to pixels where patch > 1
     """
 
     def __init__(
@@ -195,7 +212,7 @@ class R3GANGenerator(Recorded, _R3GAN):
             else nn.Sequential(Conv2d(a, b, 1, bias=False) if a != b else nn.Identity(), Upsample())
             for a, b in zip(self.widths, self.widths[1:], strict=False)
         )
-        strided = self.strided and patch > 1
+        strided = self._strided_pixels(patch, pixel_kernel)
         self.to_pixels = nn.Sequential(
             StridedUp(self.widths[-1], channels, patch, last=True)
             if strided
@@ -237,6 +254,7 @@ class R3GANDiscriminator(Recorded, _R3GAN):
     With classes the logit is the dot product of the head's features with the class embedding.
 
     dense: the head sees all channels of all 4x4 positions together, not each channel by itself
+    resample: as the generator's
     """
 
     def __init__(
@@ -260,7 +278,7 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         first = self.widths[0]
         self.from_pixels: nn.Sequential = (
             StridedDown(channels, self.widths[-1], patch)
-            if self.strided and patch > 1
+            if self._strided_pixels(patch, pixel_kernel)
             else nn.Sequential(nn.PixelUnshuffle(patch), pixel_conv(channels * patch**2, self.widths[-1], pixel_kernel))
         )
         self.downs = nn.ModuleList(

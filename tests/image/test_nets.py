@@ -312,6 +312,10 @@ def test_odd_sizes_are_refused(family: str, size: int) -> None:
         ({"size": 8, "width": 20}, "40 inner channels are not whole groups of 16"),
         ({"size": 16, "blocks": [1, 1]}, r"blocks=\[1, 1\]: give a number from 0, or one for each of the 3 stages"),
         ({"size": 8, "blocks": -1}, "blocks=-1: give a number from 0"),
+        (
+            {"size": 16, "patch": 2, "resample": "strided", "pixel_kernel": 3},
+            "pixel_kernel=3 has no place in a strided net of patch=2, .* is 4x4; leave it 1",
+        ),
         ({"size": 8, "resample": "nearest"}, "resample='nearest': choose 'bilinear', as published, or 'strided'"),
     ],
 )

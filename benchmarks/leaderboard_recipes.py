@@ -14,7 +14,7 @@ BigGAN's paper: the budget is too small to give G a fifth of it.
 
 **Penalties** of the transformer come every 4th step, as in the searched presets, and not at each one.
 
-**Alike for all**: batch 64 (R3GAN's preset: 32), generator averaged with a half-life of 10,000 samples (R3GAN: 20,000),
+**Alike for all**: batch 64, generator averaged with a half-life of 10,000 samples (R3GAN: 20,000),
 and on the two small data sets DiffAugment at p = 0.3, as in `image/folder`. No family has been tuned beyond this.
 """
 
@@ -97,8 +97,12 @@ FAMILIES = {
         Family(
             "r3gan", "R3GAN, the searched preset", ["+experiment=image/fashion_mnist_r3gan"],
             {
-                side: [f"{net}.widths=[{stages}]" for net in ("generator", "discriminator")]
-                for side, stages in ((16, "96,64"), (64, "128,96,64,32"))
+                side: [
+                    f"{net}.{setting}"
+                    for net in ("generator", "discriminator")
+                    for setting in (f"widths=[{stages}]", f"blocks=[{blocks}]")
+                ]
+                for side, stages, blocks in ((16, "128,64", "1,1"), (64, "128,128,64,32", "1,1,0,0"))
             },
         ),
         Family(

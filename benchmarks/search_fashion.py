@@ -9,8 +9,9 @@ A plain loop over gan_kit's nets, losses, penalties, EMA and augmentation: the s
 `gan_kit.adversarial.GAN`, draw for draw, without Lightning. A candidate is a line of CANDIDATES; a finished one is a
 line of OUT/results.jsonl and a grid in OUT/grids, and isn't run again.
 
-The budget is in the process's CPU-seconds, which a busy machine changes little. The step is timed first, so that all
-schedules end where the budget does.
+The budget is in the process's CPU-seconds, which a busy machine changes little, unless two threads share a core. The
+step is timed first, so that all schedules end where the budget does. On a machine that others use give --worth instead:
+as much CPU time as so many samples of the baseline take, both timed in turns, in the same precision.
 
 The score is the Fréchet distance, in the penultimate features of a small classifier trained here on 50,000 of the
 training pictures, between 10,000 samples and the other 10,000 training
@@ -52,6 +53,7 @@ from gan_kit.noise import BatchNoise, mix
 
 LOSSES = {"relativistic": Relativistic, "non_saturating": NonSaturating, "hinge": Hinge}
 NUM_CLASSES = 10
+REFERENCE = "dcgan_r1"  # the baseline whose samples --worth counts
 
 
 # ---- the candidates -----------------------------------------------------------------------------------------------
@@ -64,7 +66,10 @@ class Candidate:
     family: str = "r3gan"  # or "dcgan"
     # nets
     widths: tuple[int, ...] = (128, 96, 32)  # r3gan: from 4x4 upwards
-    blocks: int = 1
+    blocks: int | tuple[int, ...] = 1
+    resample: str = "bilinear"
+    d_widths: tuple[int, ...] | None = None  # of the critic, where they are others
+    d_blocks: int | tuple[int, ...] | None = None
     expansion: float = 1
     group_size: int | None = None  # None: dense
     patch: int = 2
@@ -118,6 +123,23 @@ def small(**changes: Any) -> Candidate:
     return Candidate(**base | changes)
 
 
+def strided(**changes: Any) -> Candidate:
+    """R3GAN's blocks at 4x4 and 8x8 alone, strided convolutions from there to pixels."""
+    base: dict[str, Any] = {
+        "widths": (128, 64, 32),
+        "blocks": (1, 1, 0),
+        "expansion": 0.5,
+        "resample": "strided",
+        "dense": True,
+        "tanh": True,
+        "lr": (1e-3, 1e-4),
+        "gamma": (1.0, 1.0),
+        "every": 8,
+        "bf16": True,
+    }
+    return Candidate(**base | changes)
+
+
 CANDIDATES: dict[str, Candidate] = {
     "s": small(),
     "s_wide": small(widths=(128, 96, 32)),
@@ -146,6 +168,14 @@ CANDIDATES: dict[str, Candidate] = {
     "dcgan_b128": dcgan(batch=128, lr=(4e-4, 4e-4)),
     "dcgan_w64": dcgan(width=64),
     "dcgan_r1": dcgan(penalty="r1", gamma=(0.5, 0.5), beta1=0.0, beta2=(0.99, 0.99), lr=(1e-3, 1e-4)),
+    "dcgan_r1_bf16": dcgan(penalty="r1", gamma=(0.5, 0.5), beta1=0.0, beta2=(0.99, 0.99), lr=(1e-3, 1e-4), bf16=True),
+    "t": strided(),
+    "t_fall": strided(gamma=(0.5, 0.05)),
+    "t_0": strided(blocks=0),
+    "t_x1": strided(expansion=1.0),
+    "t_b32": strided(batch=32),
+    "t_lr2": strided(lr=(2e-3, 1e-4)),
+    "t_b99": strided(beta2=(0.99, 0.99)),
     "dcgan_rp": dcgan(
         loss="relativistic", penalty="r1r2", gamma=(0.5, 0.05), beta1=0.0, beta2=(0.9, 0.99), lr=(1e-3, 1e-4)
     ),
@@ -213,16 +243,18 @@ def build(c: Candidate) -> tuple[nn.Module, nn.Module]:
             "group_size": c.group_size,
             "patch": c.patch,
             "dense": c.dense,
+            "resample": c.resample,
         }
         G = R3GANGenerator(32, 1, NUM_CLASSES, c.z_dim, c.embed_dim, **shape)  # type: ignore[arg-type]
-        D = R3GANDiscriminator(32, 1, NUM_CLASSES, c.embed_dim, **shape)  # type: ignore[arg-type]
+        critic = {"widths": c.d_widths or c.widths, "blocks": c.blocks if c.d_blocks is None else c.d_blocks}
+        D = R3GANDiscriminator(32, 1, NUM_CLASSES, c.embed_dim, **shape | critic)  # type: ignore[arg-type]
         if c.pixel_kernel > 1:
             G.to_pixels[0], D.from_pixels[1] = wider(G.to_pixels[0], c), wider(D.from_pixels[1], c)  # type: ignore[index]
         if c.smooth:
             G.to_pixels[0] = nn.Conv2d(c.widths[-1], c.smooth * c.patch**2, 1, bias=False)  # type: ignore[index]
             last = nn.Conv2d(c.smooth, 1, 3, padding=1)
             G.to_pixels.extend([nn.LeakyReLU(0.2), last])  # type: ignore[operator]
-        if c.tanh:
+        if c.tanh and not isinstance(G.to_pixels[-1], nn.Tanh):
             G.to_pixels.append(nn.Tanh())  # type: ignore[operator]
     for net, name in ((G, "generator"), (D, "discriminator")):
         torch.manual_seed(mix(c.seed, *name.encode()))
@@ -343,6 +375,13 @@ def cpu_per_step(c: Candidate, data: tuple[Tensor, Tensor], seconds: float = 6.0
     return (time.process_time() - start) / steps
 
 
+def relative_cost(a: Candidate, b: Candidate, data: tuple[Tensor, Tensor], rounds: int = 3) -> float:
+    """CPU-seconds a sample of `a` by those of `b`, timed in turns: the smallest of each, for a busy machine."""
+    seconds = [[cpu_per_step(c, data, 1.5) / c.batch for c in (a, b)] for _ in range(rounds)]
+    mine, other = map(min, zip(*seconds, strict=True))
+    return mine / other
+
+
 # ---- the score ----------------------------------------------------------------------------------------------------
 
 
@@ -458,10 +497,12 @@ def sample_grid(G: nn.Module, z_dim: int, path: Path, columns: int = 16) -> None
 
 
 def run(
-    name: str, c: Candidate, minutes: float, judge: Judge, data: tuple[Tensor, Tensor], out: Path
+    name: str, c: Candidate, minutes: float, worth: int, judge: Judge, data: tuple[Tensor, Tensor], out: Path
 ) -> dict[str, Any]:
     step_seconds = cpu_per_step(c, data)
-    steps = math.ceil(minutes * 60 / step_seconds)
+    reference = dataclasses.replace(CANDIDATES[REFERENCE], bf16=c.bf16, seed=c.seed)
+    ratio = (1.0 if c == reference else relative_cost(c, reference, data)) if worth else None
+    steps = math.ceil(worth / ratio / c.batch if ratio else minutes * 60 / step_seconds)
     nets = build(c)
     trainer, source = Trainer(c, nets, steps * c.batch), batches(*data, c.batch, c.seed)
     marks = {round(steps * share): share for share in (0.125, 0.25, 0.5, 0.75)}
@@ -489,13 +530,13 @@ def run(
     curve.append({"samples": trainer.samples_seen, "cpu_seconds": used, **final})
     raw = judge.score(trainer.G, c.z_dim, 10_000)
     folder = out / "grids"
-    sample_grid(trainer.G_ema, c.z_dim, folder / f"{name}_{minutes:g}min.png")
-    if minutes >= 10:
-        torch.save(
-            {"settings": dataclasses.asdict(c), "G_ema": trainer.G_ema.state_dict()}, out / f"{name}_{minutes:g}min.pt"
-        )
+    label = f"{name}_{worth}" if worth else f"{name}_{minutes:g}min"
+    sample_grid(trainer.G_ema, c.z_dim, folder / f"{label}.png")
+    if minutes >= 10 or worth >= 300_000:
+        torch.save({"settings": dataclasses.asdict(c), "G_ema": trainer.G_ema.state_dict()}, out / f"{label}.pt")
     record = {
-        "name": name, "settings": dataclasses.asdict(c), "cpu_minutes": minutes, "cpu_seconds": used,
+        "name": name, "settings": dataclasses.asdict(c), "cpu_minutes": minutes, "worth": worth, "relative_cost": ratio,
+        "cpu_seconds": used,
         "wall_seconds": time.time() - wall, "step_cpu_ms": 1e3 * used / max(1, trainer.step), "steps": trainer.step,
         "samples": trainer.samples_seen, **final, "fd_raw": raw["fd"], "failed": failed, "curve": curve,
         "parameters": params, "floor": judge.floor_equal, "classifier_accuracy": judge.accuracy,
@@ -547,10 +588,15 @@ def _terse(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def budget(record: dict[str, Any]) -> str:
+    worth = record.get("worth", 0)
+    return f"{worth:,} samples of {REFERENCE}" if worth else f"{record['cpu_minutes']:g} CPU-minutes"
+
+
 def report(records: list[dict[str, Any]], figure: Path | None) -> None:
-    for minutes in sorted({r["cpu_minutes"] for r in records}):
-        rows = sorted((r for r in records if r["cpu_minutes"] == minutes), key=lambda r: (bool(r["failed"]), r["fd"]))
-        print(f"\n{minutes:g} CPU-minutes\n")
+    for limit in sorted({budget(r) for r in records}):
+        rows = sorted((r for r in records if budget(r) == limit), key=lambda r: (bool(r["failed"]), r["fd"]))
+        print(f"\n{limit}\n")
         print("| name | differs from the base by | CPU-ms a step | thousand samples | FD | accuracy | diversity |")
         print("|-|-|-|-|-|-|-|")
         for r in rows:
@@ -568,10 +614,10 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    budgets = sorted({r["cpu_minutes"] for r in records})
+    budgets = sorted({budget(r) for r in records})
     plot, axes = plt.subplots(1, len(budgets), figsize=(5.5 * len(budgets), 4), squeeze=False)
-    for ax, minutes in zip(axes[0], budgets, strict=True):
-        rows = sorted((r for r in records if r["cpu_minutes"] == minutes), key=lambda r: r["fd"])
+    for ax, limit in zip(axes[0], budgets, strict=True):
+        rows = sorted((r for r in records if budget(r) == limit), key=lambda r: r["fd"])
         named = {r["name"] for r in rows[:4]} | {r["name"] for r in rows if r["settings"]["family"] == "dcgan"}
         for r in rows:
             minutes_used = [p["cpu_seconds"] / 60 for p in r["curve"]]
@@ -579,7 +625,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
             style = {"label": f"{r['name']} {r['fd']:.1f}"} if r["name"] in named else {"color": "0.8", "zorder": 0}
             ax.plot(minutes_used, [p["fd"] for p in r["curve"]], "--" if dashed else "-", **style)
         ax.axhline(rows[0]["floor"], color="k", lw=0.5)
-        ax.set(yscale="log", xlabel="CPU-minutes", title=f"budget of {minutes:g} CPU-minutes")
+        ax.set(yscale="log", xlabel="CPU-minutes", title=f"budget of {limit}")
         ax.legend(fontsize=7)
     axes[0][0].set_ylabel("Fréchet distance, classifier features")
     plot.tight_layout()
@@ -591,17 +637,19 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
 # ---- the door -----------------------------------------------------------------------------------------------------
 
 
-def score_runs(runs: list[Path], judge: Judge, train: tuple[Tensor, Tensor]) -> None:
-    """10,000 samples of each run against the 10,000 pictures of the test split; a markdown table."""
-    test = FashionMNIST(transform=PadTo(32)).load("test")
-    assert test.y is not None
-    y = torch.from_numpy(test.y)
-    features, logits = judge(torch.from_numpy(test.x))
-    judge.stats, judge.spread = mean_and_cov(features), within_class_variance(features, y)
-    floor = frechet_distance(*mean_and_cov(judge(train[0][:10_000])[0]), *judge.stats).item()
-    accuracy = (logits.argmax(1) == y).double().mean().item()
+def score_runs(runs: list[Path], judge: Judge, train: tuple[Tensor, Tensor], held_out: bool) -> None:
+    """10,000 samples of each run against the 10,000 pictures of the test split, or of the search; a markdown table."""
+    accuracy, floor = judge.accuracy, judge.floor_equal
+    if not held_out:
+        test = FashionMNIST(transform=PadTo(32)).load("test")
+        assert test.y is not None
+        y = torch.from_numpy(test.y)
+        features, logits = judge(torch.from_numpy(test.x))
+        judge.stats, judge.spread = mean_and_cov(features), within_class_variance(features, y)
+        floor = frechet_distance(*mean_and_cov(judge(train[0][:10_000])[0]), *judge.stats).item()
+        accuracy = (logits.argmax(1) == y).double().mean().item()
     print("| run | samples seen | FD | class accuracy | diversity |\n|---|---|---|---|---|")
-    print(f"| 10,000 training pictures (the floor) | | {floor:.2f} | {accuracy:.3f} (of the test split) | 1 |")
+    print(f"| 10,000 training pictures (the floor) | | {floor:.2f} | {accuracy:.3f} (of real pictures) | 1 |")
     for path in runs:
         gan = gan_kit.load(path)
         scores = judge.score(gan.generator, gan.generator.z_dim, 10_000)  # type: ignore[arg-type]
@@ -613,10 +661,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", default="", help="names, with commas between")
     parser.add_argument("--cpu-minutes", type=float, default=5.0)
+    parser.add_argument("--worth", type=int, default=0, help=f"the CPU-time of so many samples of {REFERENCE} instead")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, help="in place of the candidates' own; their names get it as a suffix")
     parser.add_argument("--out", type=Path, default=Path("runs/search_fashion"))
     parser.add_argument("--score", type=Path, nargs="+", help="runs or bundles to judge by the test split")
+    parser.add_argument("--held-out", action="store_true", help="--score by the search's pictures, not the test split")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--figure", type=Path, help="with --report: where to draw the curves")
@@ -644,7 +694,7 @@ def main() -> None:
         flush=True,
     )
     if args.score:
-        score_runs(args.score, judge, train)
+        score_runs(args.score, judge, train, args.held_out)
         return
     rows = held[1].argsort(stable=True).view(-1)
     real = torch.cat([held[0][rows[held[1][rows] == k][:16]] for k in range(NUM_CLASSES)])
@@ -654,10 +704,11 @@ def main() -> None:
         if args.seed is not None:
             c, name = dataclasses.replace(c, seed=args.seed), f"{name}@{args.seed}"
         settings = json.loads(json.dumps(dataclasses.asdict(c)))
-        if any(r["settings"] == settings and r["cpu_minutes"] == args.cpu_minutes for r in read(args.out)):
+        wanted = budget({"cpu_minutes": args.cpu_minutes, "worth": args.worth})
+        if any(r["settings"] == settings and budget(r) == wanted for r in read(args.out)):
             print(f"{name}: done before", flush=True)
             continue
-        record = run(name, c, args.cpu_minutes, judge, train, args.out)
+        record = run(name, c, args.cpu_minutes, args.worth, judge, train, args.out)
         with (args.out / "results.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 

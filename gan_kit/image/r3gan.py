@@ -2,8 +2,8 @@
 
 A ResNet without normalisation: Fix-up style initialisation, grouped 3x3 convolutions in an inverted bottleneck,
 bilinear resampling, a bias only ahead of a non-linearity. `expansion`, `group_size`, `blocks`, `patch`, `pixel_kernel`,
-`dense` and `tanh` are ours: their defaults are the published net, other values make it affordable on small machines,
-or quicker to learn there (docs/results.md).
+`dense`, `tanh` and `resample` are ours: their defaults are the published net, other values make it affordable on small
+machines, or quicker to learn there (docs/results.md).
 """
 
 from __future__ import annotations
@@ -50,6 +50,40 @@ def pixel_conv(channels_in: int, channels_out: int, kernel: int) -> Conv2d:
     return Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
 
 
+class StridedUp(nn.Sequential):
+    """Transposed convolution and leaky ReLU, as DCGAN's; the last one is linear and has no bias.
+
+    x: (B, C_in, H, W) -> (B, C_out, factor H, factor W)
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, factor: int = 2, last: bool = False):
+        conv = nn.ConvTranspose2d(channels_in, channels_out, 2 * factor, factor, factor // 2, bias=not last)
+        super().__init__(conv, nn.Identity() if last else nn.LeakyReLU(LEAK, inplace=True))
+
+    def reset_parameters(self) -> None:
+        conv, activation = self
+        assert isinstance(conv, nn.ConvTranspose2d)
+        gain = ACTIVATION_GAIN if isinstance(activation, nn.LeakyReLU) else 1.0
+        nn.init.normal_(conv.weight, std=gain / math.sqrt(4 * conv.in_channels))  # 2x2 positions reach an output
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+
+
+class StridedDown(nn.Sequential):
+    """Its mirror in the critic. x: (B, C_in, H, W) -> (B, C_out, H/factor, W/factor)"""
+
+    def __init__(self, channels_in: int, channels_out: int, factor: int = 2):
+        conv = Conv2d(channels_in, channels_out, 2 * factor, factor, factor // 2)
+        super().__init__(conv, nn.LeakyReLU(LEAK, inplace=True))
+
+    def reset_parameters(self) -> None:
+        conv = self[0]
+        assert isinstance(conv, Conv2d)
+        assert conv.bias is not None
+        init_fan_in(conv, ACTIVATION_GAIN)
+        nn.init.zeros_(conv.bias)
+
+
 class Block(nn.Module):
     """x + W3 φ(W2 φ(W1 x)): 1x1 widening, grouped 3x3, 1x1 narrowing; x: (B, C, H, W)"""
 
@@ -87,10 +121,11 @@ class _R3GAN(nn.Module):
         size: int,
         width: int,
         widths: Sequence[int] | None,
-        blocks: int,
+        blocks: int | Sequence[int],
         expansion: float,
         group_size: int | None,
         patch: int,
+        resample: str,
     ):
         super().__init__()
         default = stage_widths(size, width, patch)
@@ -100,14 +135,35 @@ class _R3GAN(nn.Module):
                 f"widths={self.widths} has {len(self.widths)} stages, but {size}x{size} images with patch={patch} "
                 f"take {len(default)}, from 4x4 upwards"
             )
+        counts = [blocks] * len(default) if isinstance(blocks, int) else list(blocks)
+        if len(counts) != len(default) or min(counts) < 0:
+            raise UserError(f"blocks={blocks}: give a number from 0, or one for each of the {len(default)} stages")
+        if resample not in ("bilinear", "strided"):
+            raise UserError(f"resample={resample!r}: choose 'bilinear', as published, or 'strided'")
+        self.strided = resample == "strided"
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(w, expansion, group_size) for _ in range(blocks))) for w in self.widths
+            nn.Sequential(*(Block(w, expansion, group_size) for _ in range(n)))
+            for w, n in zip(self.widths, counts, strict=True)
         )
 
-    def _reset_blocks(self) -> None:
+    def _strided_pixels(self, patch: int, pixel_kernel: int) -> bool:
+        """Whether the convolution from or to pixels is one of the strided ones."""
+        if not self.strided or patch == 1:
+            return False
+        if pixel_kernel != 1:
+            raise UserError(
+                f"pixel_kernel={pixel_kernel} has no place in a strided net of patch={patch}, whose convolution at the "
+                f"pixels is {2 * patch}x{2 * patch}; leave it 1"
+            )
+        return True
+
+    def _reset_inner(self) -> None:
         blocks = [m for m in self.modules() if isinstance(m, Block)]
         for block in blocks:
             block.reset_parameters(len(blocks))
+        for module in self.modules():
+            if isinstance(module, StridedUp | StridedDown):
+                module.reset_parameters()
 
 
 class R3GANGenerator(Recorded, _R3GAN):
@@ -115,11 +171,14 @@ class R3GANGenerator(Recorded, _R3GAN):
 
     num_classes, vector_dim: what it is conditioned on, 0 both for nothing; null_class: see `gan_kit.nn.embedding`
     width, widths: channels up to 32x32, or of every stage from 4x4 upwards
+    blocks: of each stage, or one number for each of them, from 4x4 upwards; 0 leaves the transitions alone
     patch: the last stage works at size/patch and writes patch x patch pixels a position
     pixel_kernel: side of the convolution to pixels, odd; 3 lets neighbouring patches agree
     dense: a map of its own from z for each of the 4x4 positions, where the published net scales one learned 4x4 basis
         a channel: in a thin net that leaves samples little to differ by
     tanh: bound the pixels to [-1, 1]
+    resample: "bilinear", as published, between linear 1x1 convolutions; or "strided": learned transitions as DCGAN's,
+        with a leaky ReLU, that reach 2x2 positions, also from and to pixels where patch > 1
     """
 
     def __init__(
@@ -131,7 +190,7 @@ class R3GANGenerator(Recorded, _R3GAN):
         embed_dim: int = 64,
         width: int = 768,
         widths: Sequence[int] | None = None,
-        blocks: int = 2,
+        blocks: int | Sequence[int] = 2,
         expansion: float = 2,
         group_size: int | None = 16,
         patch: int = 1,
@@ -140,27 +199,33 @@ class R3GANGenerator(Recorded, _R3GAN):
         dense: bool = False,
         null_class: bool = False,
         vector_dim: int = 0,
+        resample: str = "bilinear",
     ):
-        super().__init__(size, width, widths, blocks, expansion, group_size, patch)
+        super().__init__(size, width, widths, blocks, expansion, group_size, patch, resample)
         self.z_dim, self.num_classes, self.null_class, self.vector_dim = z_dim, num_classes, null_class, vector_dim
         first = self.widths[0]
         self.embed = embedding(num_classes, embed_dim, null_class, vector_dim)
         self.linear = nn.Linear(z_dim + (embed_dim if self.embed else 0), first * (16 if dense else 1), bias=False)
         self.basis = None if dense else nn.Parameter(torch.empty(first, 4, 4))
         self.ups = nn.ModuleList(
-            nn.Sequential(Conv2d(a, b, 1, bias=False) if a != b else nn.Identity(), Upsample())
+            StridedUp(a, b)
+            if self.strided
+            else nn.Sequential(Conv2d(a, b, 1, bias=False) if a != b else nn.Identity(), Upsample())
             for a, b in zip(self.widths, self.widths[1:], strict=False)
         )
+        strided = self._strided_pixels(patch, pixel_kernel)
         self.to_pixels = nn.Sequential(
-            pixel_conv(self.widths[-1], channels * patch**2, pixel_kernel),
-            nn.PixelShuffle(patch),
+            StridedUp(self.widths[-1], channels, patch, last=True)
+            if strided
+            else pixel_conv(self.widths[-1], channels * patch**2, pixel_kernel),
+            nn.Identity() if strided else nn.PixelShuffle(patch),
             nn.Tanh() if tanh else nn.Identity(),
         )
         self.reset_parameters()
         self.to(memory_format=torch.channels_last)
 
     def reset_parameters(self) -> None:
-        self._reset_blocks()
+        self._reset_inner()
         if self.embed is not None:
             self.embed.reset_parameters()
         init_fan_in(self.linear)
@@ -190,6 +255,7 @@ class R3GANDiscriminator(Recorded, _R3GAN):
     With classes or vectors the logit is the dot product of the head's features with their embedding.
 
     dense: the head sees all channels of all 4x4 positions together, not each channel by itself
+    resample: as the generator's
     """
 
     def __init__(
@@ -200,7 +266,7 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         embed_dim: int = 64,
         width: int = 768,
         widths: Sequence[int] | None = None,
-        blocks: int = 2,
+        blocks: int | Sequence[int] = 2,
         expansion: float = 2,
         group_size: int | None = 16,
         patch: int = 1,
@@ -208,15 +274,20 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         dense: bool = False,
         null_class: bool = False,
         vector_dim: int = 0,
+        resample: str = "bilinear",
     ):
-        super().__init__(size, width, widths, blocks, expansion, group_size, patch)
+        super().__init__(size, width, widths, blocks, expansion, group_size, patch, resample)
         self.num_classes, self.null_class, self.vector_dim = num_classes, null_class, vector_dim
         first = self.widths[0]
-        self.from_pixels = nn.Sequential(
-            nn.PixelUnshuffle(patch), pixel_conv(channels * patch**2, self.widths[-1], pixel_kernel)
+        self.from_pixels: nn.Sequential = (
+            StridedDown(channels, self.widths[-1], patch)
+            if self._strided_pixels(patch, pixel_kernel)
+            else nn.Sequential(nn.PixelUnshuffle(patch), pixel_conv(channels * patch**2, self.widths[-1], pixel_kernel))
         )
         self.downs = nn.ModuleList(
-            nn.Sequential(Downsample(), Conv2d(b, a, 1, bias=False) if a != b else nn.Identity())
+            StridedDown(b, a)
+            if self.strided
+            else nn.Sequential(Downsample(), Conv2d(b, a, 1, bias=False) if a != b else nn.Identity())
             for a, b in zip(self.widths, self.widths[1:], strict=False)
         )
         self.basis = nn.Conv2d(first, first, 4, groups=1 if dense else first, bias=False)
@@ -226,7 +297,7 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         self.to(memory_format=torch.channels_last)
 
     def reset_parameters(self) -> None:
-        self._reset_blocks()
+        self._reset_inner()
         for conv in (*(down[1] for down in self.downs), self.from_pixels[1]):  # type: ignore[index]
             if isinstance(conv, nn.Conv2d):
                 init_fan_in(conv)

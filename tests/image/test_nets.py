@@ -18,6 +18,11 @@ SIZES = [8, 16, 32, 64, 128, 256]
 PAIRS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "r3gan": (R3GANGenerator, R3GANDiscriminator, {"width": 16, "group_size": 4, "blocks": 1}),
     "r3gan dense": (R3GANGenerator, R3GANDiscriminator, {"width": 16, "group_size": None, "blocks": 1, "dense": True}),
+    "r3gan strided": (
+        R3GANGenerator,
+        R3GANDiscriminator,
+        {"width": 16, "group_size": None, "blocks": 1, "expansion": 0.5, "resample": "strided"},
+    ),
     "dcgan": (DCGANGenerator, DCGANDiscriminator, {"width": 2}),
 }
 family = pytest.mark.parametrize("family", PAIRS)
@@ -48,14 +53,15 @@ def test_shapes(family: str, size: int, channels: int, num_classes: int) -> None
     assert [[h.shape[0] for h in hidden] for hidden in critique.features] == [[2]]
 
 
+@pytest.mark.parametrize("family", ["r3gan", "r3gan strided"])
 @pytest.mark.parametrize("patch, size", [(1, 8), (2, 16), (2, 32), (4, 32), (4, 64)])
-def test_patches_work_at_a_fraction_of_the_size(patch: int, size: int) -> None:
-    G, D = pair("r3gan", size=size, num_classes=3, patch=patch)
+def test_patches_work_at_a_fraction_of_the_size(patch: int, size: int, family: str) -> None:
+    G, D = pair(family, size=size, num_classes=3, patch=patch)
     z, y = inputs(G)
     assert G(z, y).shape == (2, 3, size, size)
     assert D(G(z, y), y).logits[0].shape == (2,)
     assert len(G.widths) == len(D.widths) == int(math.log2(size // patch)) - 1
-    small = pair("r3gan", size=size // patch, num_classes=3)[0]
+    small = pair(family, size=size // patch, num_classes=3)[0]
     assert len(small.stages) == len(G.stages)
 
 
@@ -183,7 +189,7 @@ def test_dcgans_first_and_last_layers_are_not_normalised() -> None:
 def stepped(G: Any, D: Any) -> None:
     """One descent of both. At the start R3GAN's W3 is zero, and lets no gradient through to W1, W2 and the biases."""
     z, y = inputs(G, 4)
-    opt = torch.optim.SGD([*G.parameters(), *D.parameters()], lr=0.1)
+    opt = torch.optim.SGD([*G.parameters(), *D.parameters()], lr=0.01)
     D(G(z, y), y).logits[0].sum().backward()
     opt.step()
     opt.zero_grad()
@@ -304,6 +310,13 @@ def test_odd_sizes_are_refused(family: str, size: int) -> None:
         ({"size": 16, "widths": [32, 32]}, r"widths=\[32, 32\] has 2 stages, but 16x16 .* take 3"),
         ({"size": 32, "widths": [32] * 4, "patch": 2}, "has 4 stages, .* patch=2 take 3"),
         ({"size": 8, "width": 20}, "40 inner channels are not whole groups of 16"),
+        ({"size": 16, "blocks": [1, 1]}, r"blocks=\[1, 1\]: give a number from 0, or one for each of the 3 stages"),
+        ({"size": 8, "blocks": -1}, "blocks=-1: give a number from 0"),
+        (
+            {"size": 16, "patch": 2, "resample": "strided", "pixel_kernel": 3},
+            "pixel_kernel=3 has no place in a strided net of patch=2, .* is 4x4; leave it 1",
+        ),
+        ({"size": 8, "resample": "nearest"}, "resample='nearest': choose 'bilinear', as published, or 'strided'"),
     ],
 )
 def test_nets_that_cannot_be_built_are_refused(net: Any, arguments: dict[str, Any], message: str) -> None:
@@ -326,6 +339,41 @@ def test_a_larger_pixel_kernel_and_tanh_are_options_of_r3gan() -> None:
         R3GANGenerator(16, 1, 0, widths=[16, 16], patch=2, group_size=None, expansion=0)
     with pytest.raises(UserError, match="pixel_kernel=2"):
         R3GANGenerator(16, 1, pixel_kernel=2)
+
+
+def test_blocks_may_stand_where_they_are_cheap() -> None:
+    for net in (R3GANGenerator, R3GANDiscriminator):
+        model = net(16, 1, widths=[16, 8, 8], blocks=[2, 1, 0], group_size=None)
+        assert [len(stage) for stage in model.stages] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+@torch.no_grad()
+def test_strided_transitions_keep_the_variance(patch: int) -> None:
+    """He's initialisation for a leaky ReLU: second moments stay through transitions, inside of the picture's edges."""
+    torch.manual_seed(0)
+    G = R3GANGenerator(32, 64, 0, widths=[256] * (5 - patch), blocks=0, patch=patch, resample="strided")
+    D = R3GANDiscriminator(32, 64, 0, widths=[256] * (5 - patch), blocks=0, patch=patch, resample="strided")
+    x = torch.randn(4, 256, 16, 16)
+    for transition in (G.ups[0], D.downs[0]):
+        assert transition(x)[:, :, 1:-1, 1:-1].square().mean() == pytest.approx(1, rel=0.1)
+    if patch == 2:
+        assert G.to_pixels(x)[:, :, 1:-1, 1:-1].square().mean() == pytest.approx(1, rel=0.1)
+        pixels = torch.randn(4, 64, 32, 32)
+        assert D.from_pixels(pixels)[:, :, 1:-1, 1:-1].square().mean() == pytest.approx(1, rel=0.1)
+
+
+def test_a_strided_net_learns_its_way_from_and_to_pixels() -> None:
+    G = R3GANGenerator(16, 1, 0, widths=[8, 4], patch=2, blocks=0, resample="strided", tanh=True)
+    D = R3GANDiscriminator(16, 1, 0, widths=[8, 4], patch=2, blocks=0, resample="strided")
+    assert [tuple(m.weight.shape) for m in G.modules() if isinstance(m, nn.ConvTranspose2d)] == [
+        (8, 4, 4, 4),
+        (4, 1, 4, 4),
+    ]
+    assert D.from_pixels[0].weight.shape == (4, 1, 4, 4)
+    assert D.downs[0][0].weight.shape == (8, 4, 4, 4)
+    nn.init.constant_(G.to_pixels[0][0].weight, 100.0)
+    assert G(torch.randn(3, G.z_dim)).abs().max() == 1
 
 
 @pytest.mark.parametrize("dense", [False, True])

@@ -17,6 +17,7 @@ from gan_kit import _door
 from gan_kit.evaluate import load_classifier
 
 EXPERIMENTS = _door.options("experiment")
+WITHOUT_CLASSES = ("image/digits_semi", "image/stacked_digits")  # G: the labels teach D alone, or serve to count
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -54,7 +55,7 @@ def test_two_steps(name: str, tmp_path: Path, request: pytest.FixtureRequest) ->
         shape = gan.spec.shape
     assert gan.sample(3).shape == (3, *shape)
     labels = yaml.safe_load((folder / "config.yaml").read_text())["data"]["labels"]
-    assert (gan.num_classes > 0) == labels
+    assert (gan.num_classes > 0) == (labels and name not in WITHOUT_CLASSES)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

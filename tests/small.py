@@ -18,8 +18,9 @@ __all__ = ["PAIRED", "SMALLER", "small", "spoken"]
 PAIRED = ("pix2pix", "cyclegan")
 PICTURES = ("folder", "imagenet", "ffhq", "afhq", "fewshot")  # experiments on a folder of them
 
-# published nets that are too large for a test: the same experiment, narrower
+# what is too large for a test: the same experiment with narrower nets, a shorter baseline
 SMALLER: dict[str, list[str]] = {
+    "image/digits_semi": ["callbacks.semi_supervised.baseline_steps=2"],
     "image/cifar10_biggan": ["generator.width=16", "discriminator.width=16"],
     "image/afhq_stylegan2_ada": ["image_size=32", "generator.channel_max=16", "discriminator.channel_max=16"],
     "image/cifar10_stylegan2": ["generator.channel_max=16", "discriminator.channel_max=16"],

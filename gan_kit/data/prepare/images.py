@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from gan_kit.data.prepare import image_duplicates
+from gan_kit.data.prepare import image_duplicates, image_signature
 from gan_kit.data.prepare.image_decode import MAX_PIXELS, MODES, frame_count, loaded, opened, readable_kinds, upright
 from gan_kit.data.prepare.types import Domain, Found, Item, Near, Unusable
 from gan_kit.data.transforms import Resize, Transform, to_chw
@@ -32,7 +32,7 @@ LOW_CONTRAST = 50  # from the 1st to the 99th percentile
 BLURRED = 0.2  # of sharpness, which is 0 for slopes and 2/3 for edges between flat parts
 LEVELS = np.arange(256)
 STRIP = 2**15  # pixels hashed at once
-UNKNOWN = np.zeros(image_duplicates.LENGTH, np.uint8)
+UNKNOWN = np.zeros(image_signature.LENGTH, np.uint8)
 
 
 class Images(Domain):
@@ -141,10 +141,10 @@ class Images(Domain):
         out = list(items)
         for rows in shapes.values():
             small = np.stack([items[i].sketch for i in rows])
-            grey = image_duplicates.luminance(small)
-            signatures = image_duplicates.signatures(small, grey)
+            grey = image_signature.luminance(small)
+            signatures = image_signature.signatures(small, grey)
             seen, constant = _seen(grey, signatures), _are_constant(np.stack([items[i].x for i in rows]))
-            colour = np.abs(signatures[:, image_duplicates.LUMA :].astype(np.int16) - 128).mean(1) > 2
+            colour = np.abs(signatures[:, image_signature.LUMA :].astype(np.int16) - 128).mean(1) > 2
             for k, i in enumerate(rows):
                 told = {name: values[k] for name, values in seen.items()}
                 out[i] = replace(
@@ -200,7 +200,7 @@ def _thumbnail(image: Image) -> np.ndarray:
     """As duplicates are searched by it; alpha on white. (H, W) or (H, W, 3)"""
     from PIL import Image as pil
 
-    small = image_duplicates.thumbnail(image)
+    small = image_signature.thumbnail(image)
     if small.mode == "RGBA":
         small = pil.alpha_composite(pil.new("RGBA", small.size, "white"), small).convert("RGB")
     return np.asarray(small)
@@ -213,7 +213,7 @@ def _are_constant(x: np.ndarray) -> np.ndarray:
 
 def _seen(grey: np.ndarray, signatures: np.ndarray) -> dict[str, list[float]]:
     """The numbers behind the flags, of N luma thumbnails: N of each. Sums of whole numbers, so whatever N is."""
-    count, n = len(signatures), image_duplicates.LUMA
+    count, n = len(signatures), image_signature.LUMA
     levels = signatures[:, :n] + 256 * np.arange(count)[:, None]
     counts = np.bincount(levels.ravel(), minlength=256 * count).reshape(count, 256)
     total, squares = counts @ LEVELS, counts @ LEVELS**2

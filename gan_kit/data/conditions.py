@@ -6,7 +6,10 @@ import csv
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +85,7 @@ class Conditions:
 def with_vectors(arrays: Arrays, y: np.ndarray) -> Arrays:
     """The samples with their vectors, (N, E), in the place of classes."""
     told = hashlib.sha256(np.ascontiguousarray(y).data).hexdigest()[:16]
-    return Arrays(arrays.x, y, sha256=arrays.sha256 and f"{arrays.sha256}/vectors {told}")
+    return replace(arrays, y=y, class_names=(), sha256=arrays.sha256 and f"{arrays.sha256}/vectors {told}")
 
 
 def packed_names(root: Path, split: str, count: int) -> list[str]:
@@ -104,7 +107,7 @@ def _from_npz(path: Path) -> tuple[list[str], np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} can't be read ({error}); save it with np.savez(path, names=…, vectors=…)") from error
     if missing := {"names", "vectors"} - arrays.keys():
         raise UserError(f"{path} has no array {sorted(missing)[0]!r}, only {', '.join(arrays) or 'none'}")
@@ -136,6 +139,8 @@ def _from_csv(path: Path) -> tuple[list[str], np.ndarray]:
                 rows.append([float(cell) for cell in row[1:]])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} can't be read ({error}); write it as UTF-8 CSV") from error
+    except UserError:  # which is a ValueError too
+        raise
     except ValueError as error:
         raise UserError(f"{path}, line {reader.line_num}: {error}; all but the first column are numbers") from error
     return names, np.array(rows, np.float32).reshape(len(rows), max(len(headings) - 1, 0))

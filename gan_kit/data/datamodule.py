@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,7 @@ def with_few_labels(arrays: Arrays, count: int) -> Arrays:
     kept = order[np.argsort(turn, kind="stable")[:count]]
     few = np.full_like(y, -1)
     few[kept] = y[kept]
-    return Arrays(arrays.x, few, arrays.class_names, arrays.sha256 and f"{arrays.sha256}/{count} labels")
+    return replace(arrays, y=few, sha256=arrays.sha256 and f"{arrays.sha256}/{count} labels")
 
 
 def scaled(x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from PIL import Image
 
 from gan_kit.data import ArrayDataModule, Arrays, FolderData, Resize
-from gan_kit.data.conditions import Conditions
+from gan_kit.data.conditions import Conditions, with_vectors
+from gan_kit.data.datamodule import with_few_labels
 from gan_kit.data.loader import BatchLoader
 from gan_kit.data.prepare import Images, Settings, prepare
 from gan_kit.types import UserError
@@ -162,3 +164,33 @@ def test_a_batch_hands_over_each_samples_vector_and_ranks_cut_them_alike() -> No
     hidden = ArrayDataModule(Numbered(), batch_size=8, labels=False)
     assert hidden.spec.vector_dim == 0
     assert hidden.vectors(3) is None
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_file_of_vectors_is_told_in_one_line(save: Any, tmp_path: Path) -> None:
+    path = tmp_path / "v.npz"
+    save(path, names=np.array(["a", "b"]), vectors=np.random.default_rng(0).random((2, 300)))
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:400] + bytes(500) + whole[900:]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"v\.npz can't be read"):
+            Conditions(path)
+
+
+def test_a_short_row_is_told_once(tmp_path: Path) -> None:
+    path = tmp_path / "v.csv"
+    path.write_text("name,a,b\nx.png,1,2\ny.png,1\n")
+    with pytest.raises(UserError) as told:
+        Conditions(path)
+    assert str(told.value).count("line 3") == 1
+    assert "numbers" not in str(told.value)
+
+
+def test_shards_stay_watched_under_vectors_and_few_labels() -> None:
+    def watch(rows: np.ndarray) -> np.ndarray:
+        return rows
+
+    x = np.zeros((4, 1, 8, 8), np.uint8)
+    arrays = Arrays(x, np.array([0, 1, 0, 1]), checked=watch)
+    assert with_vectors(arrays, np.zeros((4, 3), np.float32)).checked is watch
+    assert with_few_labels(arrays, 2).checked is watch

@@ -22,7 +22,7 @@ from gan_kit.data.prepare.kinds import HEAD_BYTES, junk_of_name, kind_of
 from gan_kit.files import write_whole, written_whole
 from gan_kit.types import UserError
 
-__all__ = ["Limits", "Member", "inner_name", "members", "tar_members", "unpacked_tar"]
+__all__ = ["Limits", "Member", "inner_name", "members", "tar_members", "tar_trap", "unpacked_tar"]
 
 SMALL_BYTES = 1 << 26  # what unpacks to less is no bomb, however well it was packed: a blank BMP shrinks 1000 times
 HEADER_BYTES = 1 << 24  # a tar's own headers are read whole; a longer one is a lie
@@ -173,7 +173,7 @@ def tar_members(path: Path, kind: str, limits: Limits, report: Report) -> Iterat
                 raise _Refused(f"over max_members={limits.max_members} entries in the archive")
             if info.isdir():
                 continue
-            if reason := _tar_trap(info):
+            if reason := tar_trap(info):
                 report(info.name, reason)
                 continue
             head = stream.read(min(info.size, HEAD_BYTES))
@@ -227,7 +227,8 @@ def _opened(path: Path, kind: str) -> IO[bytes]:
     return openers.get(kind, open)(path, "rb")
 
 
-def _tar_trap(info: tarfile.TarInfo) -> str:
+def tar_trap(info: tarfile.TarInfo) -> str:
+    """Why a member that is no folder is not to be unpacked, or an empty string"""
     if _leads_out(info.name):
         return "its path leads out of the archive"
     if info.issym() or info.islnk():

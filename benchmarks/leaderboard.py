@@ -11,6 +11,8 @@ busy machine changes little; what starting, sample grids and checkpoints add is 
 
 A finished entry is a line of OUT/results.jsonl, and isn't run again; neither is one that failed, unless --retry. Ctrl-C
 or kill -9, then the same command: trainings go on from their last checkpoint. A second start in one OUT is refused.
+--report keeps the lines in --rows too, which stands in the repository: what is there isn't run again either, and a
+family's further seeds are given as many samples as its first one had, whatever this machine's speed.
 
 Recipes and data are in leaderboard_recipes.py, tables in leaderboard_report.py.
 """
@@ -43,7 +45,8 @@ from gan_kit.files import write_whole
 from gan_kit.runs import checkpoints
 from gan_kit.types import UserError
 
-PROBE_STEPS = 120  # the first third warms up; 80 hold whole turns of what is due every 2, 4, 5, 8 or 16 steps
+PROBE_STEPS = 48  # the first third warms up; 32 hold whole turns of what is due every 2, 4, 8 or 16 steps
+ROWS = Path(__file__).parents[1] / "docs" / "results" / "leaderboard.jsonl"
 METRICS = "[fd,kid,prdc,memorisation]"
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 SAID_EVERY = 60  # seconds
@@ -79,8 +82,8 @@ class Entry:
 
 
 class Leaderboard:
-    def __init__(self, out: Path, lock: int):
-        self.out, self.lock = out, lock
+    def __init__(self, out: Path, lock: int, known: list[dict[str, Any]]):
+        self.out, self.lock, self.known = out, lock, known
         self.stopping = threading.Event()
         self.writing, self.probing, self.scoring = threading.Lock(), threading.Lock(), threading.Lock()
 
@@ -116,6 +119,9 @@ class Leaderboard:
 
     def samples_in(self, entry: Entry) -> int:
         """How many samples its CPU-minutes hold, by whole batches: the same for all seeds."""
+        for row in self.known:
+            if {**row["key"], "seed": entry.seed} == entry.key and "budget_samples" in row:
+                return int(row["budget_samples"])
         key = {k: v for k, v in entry.key.items() if k not in ("seed", "cpu_minutes")}
         with self.probing:
             found = [row for row in report.read(self.out / "probes.jsonl") if row["key"] == key]
@@ -274,10 +280,10 @@ def locked(out: Path) -> Iterator[int]:
 
 def run_all(args: argparse.Namespace, data: list[Data], families: list[Family]) -> None:
     with locked(args.out) as lock:
-        board = Leaderboard(args.out, lock)
+        known = report.read(args.rows) + report.read(args.out / "results.jsonl")
+        board = Leaderboard(args.out, lock, known)
         for each in data:
             prepared(each, args.out)
-        known = report.read(args.out / "results.jsonl")
         done = [row["key"] for row in known if not (args.retry and "failed" in row)]
         budget = args.cpu_minutes, args.budget_samples
         every = [Entry(d, f, seed, *budget) for seed in args.seeds for d in data for f in families]
@@ -311,6 +317,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="the recipes")
     parser.add_argument("--report", action="store_true", help="write tables and sheets of what is done, run nothing")
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"), help="with --report: between its markers")
+    parser.add_argument("--rows", type=Path, default=ROWS, help="results that are kept; --report adds ours")
     parser.add_argument("--sheets", type=Path, default=Path("docs/results"), help="with --report: where pictures go")
     args = parser.parse_args()
     names = [name for name in args.families.split(",") if name] or [n for n, f in FAMILIES.items() if f.available()]
@@ -325,7 +332,7 @@ def main() -> None:
         for family in families:
             print(f"{family.name:12} {family.about}\n    " + " ".join(family.overrides(data[0])))
     elif args.report:
-        report.write(args.out, args.page, args.sheets, args.cpu_minutes, data)
+        report.write(args.out, args.rows, args.page, args.sheets, args.cpu_minutes, data)
     else:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # trainings save at it, as at Ctrl-C
         try:

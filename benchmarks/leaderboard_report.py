@@ -203,9 +203,13 @@ def sheet_name(data: str, family: str) -> str:
     return f"leaderboard_{data}_{family}.png"
 
 
-def write(out: Path, into: Path, sheets: Path, cpu_minutes: float, data: Sequence[Data]) -> None:
-    """Sheets into `sheets`, text between the markers of `into`; where it has none, the text is printed."""
-    records = read(out / "results.jsonl")
+def write(out: Path, rows: Path, into: Path, sheets: Path, cpu_minutes: float, data: Sequence[Data]) -> None:
+    """Results into `rows`, sheets into `sheets`, text between the markers of `into`; where it has none, the text is
+    printed."""
+    by_key = {json.dumps(r["key"], sort_keys=True): r for r in read(rows) + read(out / "results.jsonl")}
+    records = list(by_key.values())
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(rows, "".join(json.dumps(r) + "\n" for r in records))
     linked = sheets.relative_to(into.parent).as_posix() if sheets.is_relative_to(into.parent) else sheets.as_posix()
     text = f"{BEGIN}\n{page(records, cpu_minutes, data, linked)}{END}"
     for name, families in chosen(records, cpu_minutes).items():

@@ -103,17 +103,31 @@ def test_the_page_is_replaced_between_its_markers(
     page = tmp_path / "docs" / "results.md"
     page.parent.mkdir()
     page.write_text("before\n")
-    report.write(tmp_path, page, page.parent / "results", 10.0, data)
+    rows = tmp_path / "kept" / "rows.jsonl"
+    report.write(tmp_path, rows, page, page.parent / "results", 10.0, data)
     assert page.read_text() == "before\n"
     assert report.BEGIN in capsys.readouterr().out
     page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     for _ in range(2):
-        report.write(tmp_path, page, page.parent / "results", 10.0, data)
+        report.write(tmp_path, rows, page, page.parent / "results", 10.0, data)
         text = page.read_text()
         assert text.startswith(f"before\n{report.BEGIN}\n")
         assert text.endswith(f"{report.END}\nafter\n")
         assert "old" not in text
         assert text.count("**2.00**") == 1
+    assert report.read(rows) == [record("dcgan")]
+    (tmp_path / "results.jsonl").unlink()  # another machine, which has the kept rows only
+    report.write(tmp_path, rows, page, page.parent / "results", 10.0, data)
+    assert page.read_text() == text
+
+
+def test_a_further_seed_has_the_samples_of_the_first(module: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    leaderboard, recipes = module("leaderboard"), module("leaderboard_recipes")
+    first, further = (
+        leaderboard.Entry(recipes.DATA["digits"], recipes.FAMILIES["dcgan"], seed, 3.0, None) for seed in (0, 1)
+    )
+    board = leaderboard.Leaderboard(tmp_path, 0, [{"key": first.key, "budget_samples": 12345}])
+    assert board.samples_in(further) == 12345
 
 
 def test_each_recipe_composes_for_each_data_set_and_is_its_own(

@@ -133,11 +133,13 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, r
     mean1, cov1, mean2, cov2 = (t.double() for t in (mean1, cov1, mean2, cov2))
     if not all(t.sum().isfinite() for t in (mean1, cov1, mean2, cov2)):  # NaN and inf stay in a sum
         raise UserError("the features' mean or covariance is not finite; look for NaN or inf in the samples")
-    part1, part2 = cov1, cov2
-    live = (cov1.diagonal() > 0) & (cov2.diagonal() > 0)
-    if root1 is None and not live.all():  # a feature that never varies on one side adds nothing to tr (C1 C2)^½
-        part1, part2 = cov1[live][:, live], cov2[live][:, live]
-    root = cov_root(part1) if root1 is None else root1.double()
+    # a feature that never varies on one side adds nothing to tr (C1 C2)^½; without those of C1, its root is Cholesky's
+    live = (cov1.diagonal() > 0) & (cov2.diagonal() > 0 if root1 is None else True)
+    part2 = cov2 if live.all() else cov2[live][:, live]
+    if root1 is not None:
+        root = root1.double()[live]
+    else:
+        root = cov_root(cov1 if live.all() else cov1[live][:, live])
     overlap = _overlap_of_full_rank(root, part2)
     if overlap is None:
         overlap = _overlap(root, cov_root(part2))

@@ -123,6 +123,9 @@ def peak_flops(device_name: str, precision: str) -> float | None:
     return 1e12 * (half if "16" in precision else tf32 if tensor_cores else single)
 
 
+SPEEDS = ("samples_per_second", "tflops_per_second", "mfu")  # of the whole training
+
+
 def training_cost(figures: dict[str, float], gan: Any, batch: Batch, devices: int, precision: str) -> dict[str, Any]:
     """Add to a Stopwatch's figures what the devices did in that time.
 
@@ -146,7 +149,8 @@ def training_cost(figures: dict[str, float], gan: Any, batch: Batch, devices: in
 
 
 def keep_cost(run: Path, figures: dict[str, float] | None, gan: Any, data: Any, trainer: Any) -> str:
-    """Write what a training took into RUN/cost.json; -> that in words, "" where it was too short to tell.
+    """Write what a training took into RUN/cost.json, its speed to the loggers; -> that in words, "" where it was too
+    short to tell.
 
     It uses the nets as they are left, so it comes last. Operations are counted for `GAN` itself, whose step is known.
     """
@@ -158,6 +162,10 @@ def keep_cost(run: Path, figures: dict[str, float] | None, gan: Any, data: Any, 
         some = Batch(batch.x[:8].to(gan.device), None if batch.y is None else batch.y[:8].to(gan.device))
         told = training_cost(figures, gan, some, trainer.world_size, str(trainer.precision))
     write_whole(run / "cost.json", json.dumps(told, indent=1) + "\n")
+    speeds = {f"cost/{name}": told[name] for name in SPEEDS if told.get(name) is not None}
+    for logger in trainer.loggers:
+        logger.log_metrics(speeds, step=gan.samples_seen)
+        logger.finalize("success")  # once more: that of the training has closed its files
     words = f"{duration(told['seconds'])} (its first steps foretold {duration(told['foretold_seconds'])}), "
     words += f"{told['samples_per_second']:,.0f} samples/s"
     if "tflops_per_second" in told:

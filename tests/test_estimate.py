@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from doors import run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from gan_kit.adversarial import GAN, R1, R2, NonSaturating
@@ -87,9 +88,7 @@ def test_hours_are_those_that_the_training_takes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "told.json").read_text())
     began = time.time()
-    done = run(
-        "train", *DIGITS, "budget_samples=12800", "logger=none", f"paths.output_dir={tmp_path / 'r'}", cwd=tmp_path
-    )
+    done = run("train", *DIGITS, "budget_samples=12800", f"paths.output_dir={tmp_path / 'r'}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").open()]
     seconds = 12800 / (sum(row["samples_per_second"] for row in rows) / len(rows))
@@ -104,6 +103,12 @@ def test_hours_are_those_that_the_training_takes(tmp_path: Path) -> None:
     assert 0 < kept["foretold_seconds"] < 3 * kept["seconds"]  # others use the machine too
     assert kept["mfu"] is None  # of a CPU
     assert "foretold" in done.stdout
+    logged = EventAccumulator(str(tmp_path / "r" / "tensorboard")).Reload()
+    for name in ("samples_per_second", "tflops_per_second"):
+        (event,) = logged.Scalars(f"cost/{name}")
+        assert event.step == 12800
+        assert event.value == pytest.approx(kept[name], rel=1e-6)
+    assert len(logged.Scalars("loss_d")) == len(rows)
 
 
 @pytest.mark.slow

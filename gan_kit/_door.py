@@ -59,15 +59,16 @@ def composed(door: str, arguments: Sequence[str]) -> Any:
 
 def compose(name: str, overrides: list[str]) -> Any:
     """A config without a run: for doors that write no run folder."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
     global _composed
     _composed = name
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(config_dir=str(conf_dir()), version_base=VERSION_BASE):
-        return hydra_compose(config_name=name, overrides=overrides)
+    with leaving_at_once():
+        from hydra import compose as hydra_compose
+        from hydra import initialize_config_dir
+        from hydra.core.global_hydra import GlobalHydra
+
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(config_dir=str(conf_dir()), version_base=VERSION_BASE):
+            return hydra_compose(config_name=name, overrides=overrides)
 
 
 # ---- building -----------------------------------------------------------------------------------------------
@@ -269,9 +270,10 @@ def one_line_errors(composing: bool = False) -> Iterator[None]:
 
 @contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """Within, while modules are imported and nothing is begun, Ctrl-C ends the process there and then.
+    """Within, while modules are imported, configs composed and nothing is begun, Ctrl-C ends the process at once.
 
-    An exception that is raised in the middle of somebody's import may be swallowed, or turned into another.
+    An exception that is raised in the middle of somebody's import may be swallowed, or turned into another; so may
+    one in the middle of composing, which has been seen to end as a setting that does not exist.
     """
     before = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread()

@@ -44,10 +44,12 @@ def main() -> None:
         with _door.one_line_errors():
             sys.exit(_train_as_rank(job))
     started = False
+    until_started = contextlib.ExitStack()
 
     def task(cfg: Any) -> None:
         nonlocal started
         started = True
+        until_started.close()
         with _door.one_line_errors():
             if printing:
                 print_cli(cfg)
@@ -56,14 +58,14 @@ def main() -> None:
         if code:
             sys.exit(code)
 
-    with _door.one_line_errors():
+    with _door.one_line_errors(), until_started:
+        until_started.enter_context(_door.leaving_at_once())
         with _door.one_line_errors(composing=True):
             arguments = normalised(sys.argv[1:])
         if {"-h", "--help"} & set(arguments):
             print(HELP.format(experiments=_experiments(), groups="\n  ".join(_groups())))
             return
-        with _door.leaving_at_once():
-            import hydra
+        import hydra
 
         printing = PRINT_CLI in arguments
         arguments = [a for a in arguments if a != PRINT_CLI]  # Hydra does not know it

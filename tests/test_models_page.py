@@ -39,7 +39,8 @@ def test_the_sizes_are_those_of_the_nets(models: ModuleType) -> None:
     for row, net in zip(table, models.NETS, strict=True):
         told = [re.split(r" \(", cell)[0] for cell in row[3:5]]
         assert row[0] == f"`{net.generator}`"
-        assert told == [models.millions(part) for part in models.built(net)]
+        with torch.device("meta"):  # shapes alone
+            assert told == [models.millions(part) for part in models.built(net)]
 
 
 def test_every_net_and_experiment_has_its_line(models: ModuleType) -> None:

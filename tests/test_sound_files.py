@@ -258,5 +258,5 @@ def test_pictures_that_are_not_square_are_told_with_the_cure(tmp_path: Path) -> 
     settings = ["+experiment=audio/drums_specgan", "debug=two_steps", "trainer=cpu", "logger=none"]
     done = run("train", *settings, "audio.clip_samples=4096", f"paths.output_dir={tmp_path / 'run'}", cwd=tmp_path)
     assert done.returncode == 2
-    assert "pictures of 128 x 64" in done.stderr
+    assert "pictures of 64 x 32" in done.stderr
     assert "audio.clip_samples=8192" in done.stderr

@@ -22,8 +22,9 @@ class Progress(Callback):
         self.total, self.refresh_seconds, self.log_seconds = total, refresh_seconds, log_seconds
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self._shown = self._began = time.monotonic()
-        self._first = pl_module.samples_seen
+        self._shown = time.monotonic()
+        self._seen = pl_module.samples_seen
+        self._rate: float | None = None
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=self.total,
@@ -41,16 +42,19 @@ class Progress(Callback):
         now = time.monotonic()
         if now - self._shown < (self.refresh_seconds if self._terminal else self.log_seconds):
             return
-        self._shown = now
+        since, self._shown = self._shown, now
         losses = {k: f"{float(v):.3f}" for k, v in pl_module.scalars.items() if k.startswith(("loss", "accuracy"))}
         if self._terminal:
             self._bar.set_postfix(losses, refresh=False)
             self._bar.update(pl_module.samples_seen - self._bar.n)
         else:
-            seen, rate = pl_module.samples_seen, (pl_module.samples_seen - self._first) / (now - self._began)
-            left = f", {(self.total - seen) / rate / 60:.1f} min left" if self.total else ""
+            seen = pl_module.samples_seen
+            rate = max(0, seen - self._seen) / (now - since)  # a roll-back goes back
+            # of late, as tqdm's: a slow start is soon forgotten, and one slow stretch does not frighten
+            self._seen, self._rate = seen, rate if self._rate is None else 0.7 * self._rate + 0.3 * rate
+            left = f", {(self.total - seen) / self._rate / 60:.1f} min left" if self.total and self._rate else ""
             words = " ".join(f"{k} {v}" for k, v in losses.items())
-            print(f"{seen:,} samples, {rate:,.0f} samples/s{left}, {words}", file=sys.stderr, flush=True)
+            print(f"{seen:,} samples, {self._rate:,.0f} samples/s{left}, {words}", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._bar.update(pl_module.samples_seen - self._bar.n)

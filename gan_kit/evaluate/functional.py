@@ -44,6 +44,7 @@ __all__ = [
     "PRDC",
     "DensityCoverage",
     "Diversity",
+    "NeighbourDistances",
     "FrechetInfinity",
     "GaussianDistance",
     "InceptionScore",
@@ -64,6 +65,7 @@ __all__ = [
     "gaussian_distance",
     "inception_score",
     "intra_class_diversity",
+    "neighbour_distances",
     "kernel_distance",
     "mean_and_cov",
     "median_distance",
@@ -286,6 +288,43 @@ def intra_class_diversity(features: Tensor, y: Tensor, reference: Tensor, refere
     if not per_class:
         raise UserError("no class has two real and two generated samples that differ")
     return Diversity(sum(per_class.values()) / len(per_class), per_class)
+
+
+class NeighbourDistances(NamedTuple):
+    """per_class: the mean distance within the class over the reference's, and its standard error; mean: over classes"""
+
+    mean: float
+    stderr: float
+    per_class: dict[int, float]
+
+
+def neighbour_distances(
+    features: Tensor, y: Tensor, reference: Tensor, reference_y: Tensor, seed: int = 0
+) -> NeighbourDistances:
+    """Mean distance of a sample to the nearest other one of its class, as a share of real data's at equal numbers.
+
+    0 for samples that come twice, about 1 for real ones. A class that has fallen into a few clumps keeps its variance,
+    which `intra_class_diversity` looks at, but not this. features, reference: (N, F), (M, F); y, reference_y: (N,),
+    (M,) class indices. seed: of which samples stay where one side has more. The error is of the mean over samples.
+    Raises UserError where no class has two of each, the reference's apart.
+    """
+    check_features(features, reference)
+    check_labels(features, y)
+    check_labels(reference, reference_y)
+    g = torch.Generator().manual_seed(seed)
+    per_class, variance = {}, 0.0
+    for k in sorted(set(y.tolist()) & set(reference_y.tolist())):
+        sides = [features[y == k], reference[reference_y == k]]
+        least = min(map(len, sides))
+        if least < 2:
+            continue
+        ours, theirs = (radii(x[torch.randperm(len(x), generator=g)[:least]], 1) for x in sides)
+        if (real := float(theirs.mean())) > 0:
+            per_class[k] = float(ours.mean()) / real
+            variance += float(ours.var()) / least / real**2
+    if not per_class:
+        raise UserError("no class has two generated samples and two real ones that lie apart")
+    return NeighbourDistances(sum(per_class.values()) / len(per_class), variance**0.5 / len(per_class), per_class)
 
 
 def _spread(x: Tensor) -> float:

@@ -188,6 +188,8 @@ def classes(s: Sets) -> list[Score]:
 
     by_class = {_class(s, k): v for k, v in distances(s.fake).items()}
     spread = {_class(s, k): v for k, v in diversity(s.fake).per_class.items()}
+    apart = functional.neighbour_distances(s.fake.features, s.fake.labels, x, y)
+    nearest = {_class(s, k): v for k, v in apart.per_class.items()}
     error, error_of_spread = jackknife(mean_distance, s.fake), jackknife(lambda fake: diversity(fake).mean, s.fake)
     name = f"{frechet_name(s.name)}-per-class"
     mean = statistics.fmean(by_class.values())
@@ -201,6 +203,7 @@ def classes(s: Sets) -> list[Score]:
             note=_worst(spread, min),
             detail=spread,
         ),
+        Score("nn_distance", apart.mean, apart.stderr, HIGHER, note=_worst(nearest, min), detail=nearest),
     ]
 
 

@@ -329,6 +329,24 @@ def test_diversity_is_the_share_of_the_variance():
     assert set(found.per_class) == set(range(4))
 
 
+def test_clumps_keep_the_variance_and_lose_the_distance_to_the_nearest():
+    real, y = clusters(400, 1, classes=4)
+    other, y2 = clusters(400, 2, classes=4)
+    found = f.neighbour_distances(other, y2, real, y)
+    assert found.mean == pytest.approx(1, abs=0.05)
+    assert abs(found.mean - 1) < 4 * found.stderr
+    assert f.neighbour_distances(2 * other, y2, real, y).mean == pytest.approx(2 * found.mean)
+    few = torch.cat([other[y2 == k][:10].repeat(10, 1) for k in range(4)])  # ten pictures a class, ten times each
+    labels = torch.arange(4).repeat_interleave(100)
+    assert f.intra_class_diversity(few, labels, real, y).mean > 0.7
+    assert f.neighbour_distances(few, labels, real, y).mean == 0
+    # at equal numbers: of half as many, the nearest lie further apart, on both sides
+    half = f.neighbour_distances(other[::2], y2[::2], real, y)
+    assert half.mean == pytest.approx(1, abs=0.1)
+    with pytest.raises(UserError, match="lie apart"):
+        f.neighbour_distances(other, y2, torch.zeros_like(real), y)
+
+
 def test_the_vendi_score_counts_what_differs():
     x = normal(30, 12, 1)
     from_samples = torch.nn.functional.normalize(x.double(), dim=1)
@@ -357,6 +375,7 @@ ALL: dict[str, Callable[[Tensor, Tensor], object]] = {
     "data_copying_ct": lambda a, b: f.data_copying_ct(a, b, b),
     "memorisation_distance": f.memorisation_distance,
     "intra_class_diversity": lambda a, b: f.intra_class_diversity(a, Y, b, Y),
+    "neighbour_distances": lambda a, b: f.neighbour_distances(a, Y, b, Y),
     "vendi_score": lambda a, b: f.vendi_score(b),
 }
 

@@ -48,7 +48,8 @@ def test_everything_that_applies_is_scored_beside_its_floor(sets: Sets):
 
 
 @pytest.mark.parametrize(
-    "metric, name", [("classes", "pixels-per-class"), ("classes", "diversity"), ("vendi", "vendi")]
+    "metric, name",
+    [("classes", "pixels-per-class"), ("classes", "diversity"), ("classes", "nn_distance"), ("vendi", "vendi")],
 )
 def test_errors_foretell_the_spread_over_draws(sets: Sets, metric: str, name: str):
     scores = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,23 @@ def test_progress_prints_lines_where_there_is_no_terminal(tmp_path: Path, capsys
     assert len(lines) == 4
     assert all("samples/s" in line and "min left" in line and "loss_d" in line for line in lines)
     assert lines[-1].startswith(f"{4 * BATCH} samples")
+
+
+def test_the_time_left_forgets_a_slow_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class SlowStart(Callback):
+        def on_train_batch_end(self, trainer: Trainer, gan: Any, *_: Any) -> None:
+            if gan.step == 1:
+                time.sleep(1)
+
+    began = time.monotonic()
+    fit(tmp_path, SlowStart(), Progress(total=20 * BATCH, log_seconds=0), steps=20)
+    over_all = 20 * BATCH / (time.monotonic() - began)
+    rates = [
+        float(line.split(" samples, ")[1].split(" samples/s")[0].replace(",", ""))
+        for line in capsys.readouterr().err.splitlines()
+    ]
+    assert rates[0] <= BATCH
+    assert rates[-1] > 2 * over_all
 
 
 def test_pictures_go_to_loggers_that_show_them(tmp_path: Path) -> None:

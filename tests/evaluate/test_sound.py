@@ -301,7 +301,7 @@ def test_clap_offline_says_where_it_looked(tmp_path: Path):
 # ---- a run --------------------------------------------------------------------------------------------------------
 
 # clips of 4,096 samples as pictures of 64 x 64
-TINY = ["audio.clip_samples=4096", "audio.n_fft=128", "audio.win_length=128", "audio.n_mels=16"]
+TINY = ["audio.clip_samples=4096", "audio.n_fft=128", "audio.win_length=128", "audio.hop_length=64", "audio.n_mels=16"]
 TINY += ["trainer=cpu", "logger=none", "data.count=256"]
 
 

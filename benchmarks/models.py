@@ -29,7 +29,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 class Net:
     """generator, discriminator: names in conf/; size: of the pictures; classes: 0 is unconditional
 
-    published: parameters in millions, G and D, where the paper or its code's log tells them
+    published: parameters in millions, G and D, where the paper, its code's log or a public implementation tells them
     """
 
     generator: str
@@ -44,14 +44,18 @@ class Net:
 
 ALL = "none, projection, concat, auxiliary, d2d-ce, k+1"
 NETS = [
-    Net("dcgan", "dcgan", "Radford et al. 2016", 64),
-    Net("sngan", "sngan", "Miyato et al. 2018", 32, classes=10),
+    Net("dcgan", "dcgan", "Radford et al. 2016", 64, published=("3.58", "2.77")),  # PyTorch's example
+    Net("sngan", "sngan", "Miyato et al. 2018", 32, classes=10, published=("4.30", "1.06")),  # StudioGAN
     Net("wgan_gp_resnet", "wgan_gp_resnet", "Gulrajani et al. 2017", 32),
+    Net("sagan", "sagan", "Zhang et al. 2019, CIFAR-10", 32, classes=10, published=("4.39", "1.08")),  # StudioGAN
     Net("sagan", "sagan", "Zhang et al. 2019", 128, classes=1000),
+    Net("biggan", "biggan", "Brock et al. 2019, CIFAR-10", 32, classes=10, published=("9.42", "2.42"),  # StudioGAN
+        settings=("+experiment=image/cifar10_biggan",)),
     Net("biggan", "biggan", "Brock et al. 2019", 128, classes=1000, published=("158.3 together", ""),
         settings=("generator.attention=64", "discriminator.attention=64")),
-    Net("stylegan2", "stylegan2", "Karras et al. 2020", 256),
-    Net("stylegan2_cifar", "stylegan2_cifar", "Karras et al. 2020, ADA", 32, classes=10),
+    Net("stylegan2", "stylegan2", "Karras et al. 2020, FFHQ-256", 256, published=("24.77", "24.00"),  # Huang et al.
+        settings=("+experiment=image/ffhq256_stylegan2",)),
+    Net("stylegan2_cifar", "stylegan2_cifar", "Karras et al. 2020, ADA", 32, published=("19.95", "20.72")),  # StudioGAN
     Net("fastgan", "fastgan", "Liu et al. 2021", 256),
     Net("r3gan", "r3gan", "Huang et al. 2024, CIFAR-10", 32, classes=10, published=("20.78", "21.28"),
         settings=("+experiment=image/cifar10_r3gan",)),
@@ -193,11 +197,12 @@ def sound(name: str) -> str:
 HEAD = """\
 # Networks
 
-Written by `python benchmarks/models.py`; a test compares. Parameters in millions, the published figure in brackets if
-there is one; operations in GFLOP for one picture forward. Every generator trains with every discriminator of pictures:
-`tests/image/test_pairs_of_nets.py` takes two steps of each pair, and of each discriminator under each conditioning.
-Generators take classes, vectors (`vector_dim`) or nothing, and learn an answer to none (`null_class`):
-[conditions](conditions.md).
+Written by `python benchmarks/models.py`; a test compares. Parameters in millions; in brackets, where there is one, the
+published figure: the paper's, for StyleGAN2 at 256x256 that of R3GAN's paper, for DCGAN what PyTorch's example counts,
+for SNGAN, SAGAN, and BigGAN and StyleGAN2 of CIFAR-10 what StudioGAN's code does. Operations in GFLOP for one picture
+forward. Every generator trains with every discriminator of pictures: `tests/image/test_pairs_of_nets.py` takes two steps
+of each pair, and of each discriminator under each conditioning. Generators take classes, vectors (`vector_dim`) or
+nothing, and learn an answer to none (`null_class`): [conditions](conditions.md).
 
 | `generator=` `discriminator=` | paper | pictures | G | D | G, GFLOP | D, GFLOP | `discriminator.conditioning=` |
 |---|---|---|---|---|---|---|---|

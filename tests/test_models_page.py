@@ -52,12 +52,28 @@ def test_every_net_and_experiment_has_its_line(models: ModuleType) -> None:
         assert line in page, f"{line} is not there: python benchmarks/models.py"
 
 
-def test_r3gans_presets_are_of_the_published_sizes(models: ModuleType) -> None:
-    presets = [net for net in models.NETS if net.generator == "r3gan"]
-    assert len(presets) == 5
-    for net in presets:
+def test_nets_have_the_published_sizes(models: ModuleType) -> None:
+    told = [net for net in models.NETS if all(net.published)]
+    assert len(told) == 11
+    for net in told:
         with torch.device("meta"):  # shapes alone
             assert tuple(models.millions(part) for part in models.built(net)) == net.published, net.paper
+
+
+@pytest.mark.parametrize(
+    "name, g, d",
+    [
+        ("cifar10_biggan", 9_416_196, 2_415_170), ("cifar10_sngan", 4_304_387, 1_055_105),
+        ("ffhq256_stylegan2", 24_767_458, 24_001_089),
+    ],
+)  # fmt: skip
+def test_presets_have_the_counts_of_public_code(models: ModuleType, name: str, g: int, d: int) -> None:
+    """StudioGAN's of the CIFAR-10 presets, R3GAN's paper of StyleGAN2, to the last parameter."""
+    size, classes = (256, 0) if name.startswith("ffhq") else (32, 10)
+    net = name.rpartition("_")[2]
+    with torch.device("meta"):
+        pair = models.built(models.Net(net, net, "", size, classes=classes, settings=(f"+experiment=image/{name}",)))
+    assert [sum(p.numel() for p in part.parameters()) for part in pair] == [g, d]
 
 
 @pytest.mark.parametrize("name", ["cifar10_r3gan", "cifar10_sngan"])

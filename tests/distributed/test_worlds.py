@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import numpy as np
 import pytest
 import torch
 from doors import _CONTEXT
@@ -28,7 +29,8 @@ from gan_kit.adversarial import (
     Wasserstein,
 )
 from gan_kit.callbacks import Budget, Evaluation, MetricsLog
-from gan_kit.data import DigitsData, PadTo, RingData
+from gan_kit.data import ArrayDataModule, Digits, DigitsData, PadTo, RingData
+from gan_kit.data.arrays import Arrays
 from gan_kit.evaluate import RandomFeatures
 from gan_kit.image import ADA, DCGANDiscriminator, DCGANGenerator, DiffAugment, R3GANDiscriminator, R3GANGenerator
 from gan_kit.noise import SampleNoise
@@ -52,6 +54,19 @@ def plain() -> Any:
     return R3GANGenerator(**R3 | {"num_classes": 0}), DCGANDiscriminator(**DC, norm="none")
 
 
+def conditioned() -> Any:
+    on: Any = {"num_classes": 0, "vector_dim": 64, "null_class": True}
+    return R3GANGenerator(**R3 | on), DCGANDiscriminator(**DC | on, norm="none")
+
+
+class OfSmallOnes:
+    """Digits, each with its own 8 x 8 pixels as the vector that it is conditioned on."""
+
+    def load(self, split: str) -> Arrays:
+        small, large = Digits().load(split), Digits(PadTo(16)).load(split)
+        return Arrays(large.x, (small.x.reshape(-1, 64) / 127.5 - 1).astype(np.float32))
+
+
 RECIPES: dict[str, Any] = {
     "relativistic R1 R2, classes": lambda: (r3gan(), Relativistic(), {"r1": R1(0.5), "r2": R2(0.5)}, {}),
     "lazy R1, augmented, classes": lambda: (
@@ -69,6 +84,9 @@ RECIPES: dict[str, Any] = {
         },
     ),
     "hinge, clipped": lambda: (plain(), Hinge(), {}, {"clip_d": 0.1}),
+    "R1, vectors, some without": lambda: (
+        conditioned(), NonSaturating(), {"r1": R1(0.5, every=2)}, {"label_dropout": 0.2}
+    ),
 }  # fmt: skip
 
 
@@ -78,6 +96,8 @@ def make(recipe: str, accumulate: int, init_seed: int) -> tuple[GAN, Any]:
     gan = GAN(g, d, loss, adam, adam, penalties, ema=EMA(100), accumulate=accumulate, init_seed=init_seed, **more)
     if isinstance(g, MLPGenerator):
         return gan, RingData(batch_size=BATCH, labels=False, val_fraction=0.1)
+    if getattr(g, "vector_dim", 0):
+        return gan, ArrayDataModule(OfSmallOnes(), BATCH, hflip=True, val_fraction=0.1)
     return gan, DigitsData(PadTo(16), BATCH, labels=bool(getattr(g, "num_classes", 0)), hflip=True, val_fraction=0.1)
 
 
@@ -107,6 +127,8 @@ def fit(recipe: str, folder: Path, rank: int = 0, world: int = 1, port: int = 0,
     )
     trainer.fit(gan, datamodule=data)
     y = torch.arange(6) % 10 if getattr(gan.generator, "num_classes", 0) else None
+    if getattr(gan.generator, "vector_dim", 0):
+        y = torch.linspace(-1, 1, 6 * 64).view(6, 64)
     found = {"state": gan.state_dict(), "samples": gan.sample(SampleNoise(0, range(6)), y), "seen": gan.samples_seen}
     torch.save(found, folder / f"{rank}.pt")
 

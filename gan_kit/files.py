@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cache_home", "laid_whole", "sha256_of", "write_whole", "written_whole"]
+__all__ = ["cache_home", "laid_whole", "one_at_a_time", "sha256_of", "write_whole", "written_whole"]
 
 
 def cache_home() -> Path:
@@ -63,3 +64,24 @@ def laid_whole(place: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def one_at_a_time(lock: Path, waiting: str = "") -> Iterator[None]:
+    """Within, no other process (or thread) is within by the same file; `waiting` is said to who has to wait.
+
+    The lock goes with its process, also when that is killed; where the file system knows no locks, nobody waits.
+    """
+    import fcntl
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        yield

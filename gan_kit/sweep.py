@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import signal
@@ -15,6 +14,7 @@ from typing import IO, Any
 from gan_kit import _door
 from gan_kit._space import Parameter, changed, overrides_of, space_of
 from gan_kit._sweep_trial import Trial, trial_folder
+from gan_kit.files import one_at_a_time
 from gan_kit.types import UserError
 
 HELP = """\
@@ -153,7 +153,7 @@ def _study(cfg: Any, base: Base) -> Any:
         "halving": lambda: pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=3),
         "none": pruners.NopPruner,
     }[cfg.prune]()
-    with exclusive(base.folder / "lock"):
+    with one_at_a_time(base.folder / "lock"):
         storage = optuna.storages.RDBStorage(
             f"sqlite:///{base.folder.resolve()}/study.db", engine_kwargs={"connect_args": {"timeout": 60}}
         )
@@ -197,13 +197,6 @@ def _short(value: Any) -> str:
 # ---- which trial --------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _next_trial(study: Any, cfg: Any, base: Base) -> tuple[int, IO[str]] | None:
     """The number and the lock of a trial whose sweep has died, else of a new one; None where all is done or under way.
 
@@ -211,7 +204,7 @@ def _next_trial(study: Any, cfg: Any, base: Base) -> tuple[int, IO[str]] | None:
     """
     patience = time.monotonic() + 10  # for the training of a sweep that was killed a moment ago to save
     while True:
-        with exclusive(base.folder / "lock"):
+        with one_at_a_time(base.folder / "lock"):
             trials = study.get_trials(deepcopy=False)
             orphans = [t.number for t in trials if t.state.name == "RUNNING"]
             for number in orphans:

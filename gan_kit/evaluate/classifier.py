@@ -6,6 +6,7 @@ called fd-classifier and compare only under one and the same classifier: its wei
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
@@ -33,7 +34,7 @@ import gan_kit
 from gan_kit.evaluate.classifier_nets import ConvClassifier, MelClassifier
 from gan_kit.evaluate.features import Extracted, Extractor, Pixels
 from gan_kit.evaluate.mel_statistics import MelStatistics
-from gan_kit.files import cache_home, sha256_of, write_whole
+from gan_kit.files import cache_home, one_at_a_time, sha256_of, write_whole
 from gan_kit.noise import mix
 from gan_kit.types import AudioSpec, Batch, DataSpec, UserError
 
@@ -270,15 +271,27 @@ def classifier_for(
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_home() / "classifiers" / key
     if (folder / CONFIG).is_file():
-        try:
+        with contextlib.suppress(UserError):
             return load_classifier(folder)
-        except UserError as error:
-            warnings.warn(f"{error}: training another", stacklevel=2)
-            shutil.rmtree(folder, ignore_errors=True)
-    if progress:
-        print(f"no classifier of these data yet: training one on {budget:,} samples (kept in {folder})", flush=True)
-    twin = copy.copy(data)  # the same arrays in batches of its own
-    twin.trainer, twin.batch_size, twin.hflip, twin.seed = None, min(128, len(train.x)), False, seed
+    with one_at_a_time(folder.with_suffix(".lock"), f"another process trains {folder}: waiting for it"):
+        if (folder / CONFIG).is_file():
+            try:
+                return load_classifier(folder)
+            except UserError as error:
+                warnings.warn(f"{error}: training another", stacklevel=2)
+                shutil.rmtree(folder, ignore_errors=True)
+        if progress:
+            print(
+                f"no classifier of these data yet: training one on {budget:,} samples (kept in {folder})", flush=True
+            )
+        _train(data, budget, seed, progress, folder)
+    return load_classifier(folder)
+
+
+def _train(data: Any, budget: int, seed: int, progress: bool, folder: Path) -> None:
+    """A classifier of the train split, into `folder`."""
+    twin, audio = copy.copy(data), data.spec.audio  # the same arrays in batches of its own
+    twin.trainer, twin.batch_size, twin.hflip, twin.seed = None, min(128, len(data.arrays("train").x)), False, seed
     if audio is not None:  # waves, a little earlier or later, louder or quieter
         twin.pictures, twin.gain_db, twin.polarity = None, 6.0, False
         twin.shift_samples = audio.clip_samples // 20
@@ -303,7 +316,6 @@ def classifier_for(
     finally:
         logging.getLogger("lightning.pytorch").setLevel(level)
     module.save_bundle(folder, twin, {"seed": seed})
-    return load_classifier(folder)
 
 
 def auto_extractor(data: Any) -> Extractor:

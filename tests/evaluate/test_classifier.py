@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import torch
+from doors import _CONTEXT
 
 from gan_kit.data import DigitsData, Resize, RingData
 from gan_kit.evaluate import Classifier, ConvClassifier, auto_extractor, classifier_for, load_classifier
@@ -48,6 +51,32 @@ def test_a_damaged_one_is_trained_again(digits: DigitsData, cache: Path):
     with pytest.warns(UserWarning, match="training another"):
         after = classifier_for(digits, progress=False)
     assert after.weights_sha256 == before.weights_sha256  # one seed, one classifier
+
+
+def ask(cache: Path, name: str) -> None:
+    os.environ["GAN_KIT_CACHE"] = str(cache)
+    torch.set_num_threads(1)
+    with (cache / name).open("w") as file, redirect_stdout(file), redirect_stderr(file):
+        print(classifier_for(DigitsData(Resize(8), batch_size=32)).fingerprint)
+
+
+@pytest.mark.slow
+def test_of_two_that_ask_at_once_one_trains_and_the_other_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    processes = [_CONTEXT.Process(target=ask, args=(tmp_path, name)) for name in "ab"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    a, b = ((tmp_path / name).read_text() for name in "ab")
+    assert a.splitlines()[-1] == b.splitlines()[-1]
+    assert (a + b).count("training one on 60,000 samples") == 1
+    assert (a + b).count("another process trains") == 1
+    (lock,) = (tmp_path / "classifiers").glob("*.lock")
+    lock.unlink()
+    lock.mkdir()  # can't be opened: as in a cache that may only be read
+    monkeypatch.setenv("GAN_KIT_CACHE", str(tmp_path))
+    assert classifier_for(DigitsData(Resize(8), batch_size=32)).fingerprint == a.splitlines()[-1]
 
 
 def test_labelled_pictures_are_judged_by_their_classifier_and_vectors_by_themselves(digits: DigitsData):

@@ -45,6 +45,13 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="session")
+def judges(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of all workers together, for classifiers that take long: one trains, the others wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "judges"
+
+
+@pytest.fixture(scope="session")
 def fashion_root() -> Path:
     """The folder that holds Fashion-MNIST's four files; skips where there is none, a test never downloads."""
     places = [Path("/usr/share/datasets/fashion-mnist")]

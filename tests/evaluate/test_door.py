@@ -19,8 +19,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def env(home: Path) -> dict[str, str | None]:
-    return {"GAN_KIT_CACHE": str(home / "cache"), "GAN_KIT_RUNS": str(home / "runs")}
+def env(home: Path, judges: Path) -> dict[str, str | None]:
+    return {"GAN_KIT_CACHE": str(judges), "GAN_KIT_RUNS": str(home / "runs")}
 
 
 SETTINGS = ["+experiment=image/digits", "logger=none", "trainer=cpu", "data.batch_size=16", "sample_columns=2"]

@@ -30,10 +30,10 @@ class Few:
 
 
 @pytest.fixture(scope="module")
-def judged(fashion_root: Path, tmp_path_factory: pytest.TempPathFactory):
+def judged(fashion_root: Path, judges: Path):
     """score(pictures, labels) -> {metric: value}, against one half of the held-out pictures."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GAN_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("GAN_KIT_CACHE", str(judges))
         data = ArrayDataModule(Few(fashion_root, 6000), batch_size=128)
         extractor = auto_extractor(data)
     assert extractor.name == "classifier"

@@ -392,7 +392,7 @@ def device(name: str) -> Any:
 
     try:
         found = torch.device(name)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError):
+        torch.empty(0, device=found).tolist()  # "meta" has nothing to read
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError):
         raise UserError(f"device={name}: torch has no such device here; device=cpu is always there") from None
     return found

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from doors import run
 from PIL import Image
 
 import gan_kit
+from gan_kit import _door
+from gan_kit.types import UserError
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +50,12 @@ def test_from_python(digits: Path) -> None:
     x = gan.sample(5, label=3, seed=0)
     assert x.shape == (5, 1, 16, 16)
     assert gan.sample(5, label="3", seed=0).equal(x)
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "hpu", "mps", "meta", "nonsense", ""])
+def test_a_device_that_is_not_there_is_named(name: str) -> None:
+    if name == "mps" and torch.backends.mps.is_available():
+        pytest.skip("it is there")
+    with pytest.raises(UserError, match=f"device={name}: torch has no such device here"):
+        _door.device(name)
+    assert _door.device("cpu") == torch.device("cpu")

@@ -281,9 +281,7 @@ def classifier_for(
                 warnings.warn(f"{error}: training another", stacklevel=2)
                 shutil.rmtree(folder, ignore_errors=True)
         if progress:
-            print(
-                f"no classifier of these data yet: training one on {budget:,} samples (kept in {folder})", flush=True
-            )
+            print(f"no classifier of these data yet: training one on {budget:,} samples (kept in {folder})", flush=True)
         _train(data, budget, seed, progress, folder)
     return load_classifier(folder)
 

@@ -1,9 +1,9 @@
 """What the leaderboard trains: families by one recipe each, and data sets.
 
 **Size.** The presets of `fashion_mnist_dcgan` and `fashion_mnist_r3gan` were searched for a CPU (docs/results.md); the
-first learns at twice its rate here, for a short training (chosen on held-out training pictures). All other families keep their paper's building blocks, in the same pyramid of channels as DCGAN's
-width 32: 128 at 4x4 and 8x8, halved with each further doubling. Published widths, made for GPUs, would see some ten
-thousand pictures in ten minutes.
+first learns at twice its rate here, for a short training (chosen on held-out training pictures). All other families
+keep their paper's building blocks, in the same pyramid of channels as DCGAN's width 32: 128 at 4x4 and 8x8, halved with
+each further doubling. Published widths, made for GPUs, would see some ten thousand pictures in ten minutes.
 
 **Learning rate.** From the paper, times four: their nets are about four times as wide, and Adam's rate goes with one
 over the width (Yang et al. 2021). StyleGAN2's stays: its weights are scaled at run time. All fall by a cosine to a

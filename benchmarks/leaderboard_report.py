@@ -174,9 +174,10 @@ def page(records: Sequence[dict[str, Any]], cpu_minutes: float, data: Sequence[D
     head = [
         f"`python benchmarks/leaderboard.py --cpu-minutes {cpu_minutes:g} --seeds {' '.join(map(str, seeds))}`",
         f"Each family had {cpu_minutes:g} CPU-minutes of training steps on one thread ({spent:.1f} with start, "
-        f"guardian and checkpoints, on average), seed {' and '.join(map(str, seeds))}: the mean, and each seed in "
-        f"brackets. Recipes are papers', scaled down, in `benchmarks/leaderboard_recipes.py`; only DCGAN's and R3GAN's "
-        f"presets were searched. Machine: {', '.join(sorted({r['machine'] for r in whole}))}; commit {commits}.",
+        f"guardian and checkpoints, on average), seed {' and '.join(map(str, seeds))}"
+        f"{': the mean, and each seed in brackets' if len(seeds) > 1 else ''}. Recipes are papers', scaled down, in "
+        f"`benchmarks/leaderboard_recipes.py`; only DCGAN's and R3GAN's presets were searched. Machine: "
+        f"{', '.join(sorted({r['machine'] for r in whole}))}; commit {commits}.",
     ]
     return "\n\n".join(head) + "\n\n" + "\n".join(lines).strip() + "\n"
 

@@ -200,9 +200,9 @@ HEAD = """\
 Written by `python benchmarks/models.py`; a test compares. Parameters in millions; in brackets, where there is one, the
 published figure: the paper's, for StyleGAN2 at 256x256 that of R3GAN's paper, for DCGAN what PyTorch's example counts,
 for SNGAN, SAGAN, and BigGAN and StyleGAN2 of CIFAR-10 what StudioGAN's code does. Operations in GFLOP for one picture
-forward. Every generator trains with every discriminator of pictures: `tests/image/test_pairs_of_nets.py` takes two steps
-of each pair, and of each discriminator under each conditioning. Generators take classes, vectors (`vector_dim`) or
-nothing, and learn an answer to none (`null_class`): [conditions](conditions.md).
+forward. Every generator trains with every discriminator of pictures: `tests/image/test_pairs_of_nets.py` takes two
+steps of each pair, and of each discriminator under each conditioning. Generators take classes, vectors (`vector_dim`)
+or nothing, and learn an answer to none (`null_class`): [conditions](conditions.md).
 
 | `generator=` `discriminator=` | paper | pictures | G | D | G, GFLOP | D, GFLOP | `discriminator.conditioning=` |
 |---|---|---|---|---|---|---|---|

@@ -144,7 +144,8 @@ def ordering(families: dict[str, list[dict[str, Any]]]) -> str:
 
 def page(records: Sequence[dict[str, Any]], cpu_minutes: float, data: Sequence[Data], sheets: str) -> str:
     """The text between the markers. sheets: of pictures, as the page links them, or "" for none"""
-    found = chosen(records, cpu_minutes)
+    whole_board = chosen(records, cpu_minutes)
+    found = {each.name: whole_board[each.name] for each in data if each.name in whole_board}
     lines: list[str] = []
     for each in data:
         if not (families := found.get(each.name)):

@@ -53,7 +53,7 @@ NETS = [
         settings=("+experiment=image/cifar10_biggan",)),
     Net("biggan", "biggan", "Brock et al. 2019", 128, classes=1000, published=("158.3 together", ""),
         settings=("generator.attention=64", "discriminator.attention=64")),
-    Net("stylegan2", "stylegan2", "Karras et al. 2020, FFHQ-256", 256, published=("24.77", "24.00"),  # Huang et al.
+    Net("stylegan2", "stylegan2", "Karras et al. 2020, FFHQ-256", 256, published=("24.77", "24.00"),  # rosinality
         settings=("+experiment=image/ffhq256_stylegan2",)),
     Net("stylegan2_cifar", "stylegan2_cifar", "Karras et al. 2020, ADA", 32, published=("19.95", "20.72")),  # StudioGAN
     Net("fastgan", "fastgan", "Liu et al. 2021", 256),
@@ -198,11 +198,11 @@ HEAD = """\
 # Networks
 
 Written by `python benchmarks/models.py`; a test compares. Parameters in millions; in brackets, where there is one, the
-published figure: the paper's, for StyleGAN2 at 256x256 that of R3GAN's paper, for DCGAN what PyTorch's example counts,
-for SNGAN, SAGAN, and BigGAN and StyleGAN2 of CIFAR-10 what StudioGAN's code does. Operations in GFLOP for one picture
-forward. Every generator trains with every discriminator of pictures: `tests/image/test_pairs_of_nets.py` takes two
-steps of each pair, and of each discriminator under each conditioning. Generators take classes, vectors (`vector_dim`)
-or nothing, and learn an answer to none (`null_class`): [conditions](conditions.md).
+published figure: the paper's, or what public code counts, which is PyTorch's example for DCGAN, rosinality's for
+StyleGAN2 at 256x256, StudioGAN's for SNGAN, SAGAN, and BigGAN and StyleGAN2 of CIFAR-10. Operations in GFLOP for one
+picture forward. Every generator trains with every discriminator of pictures: `tests/image/test_pairs_of_nets.py` takes
+two steps of each pair, and of each discriminator under each conditioning. Generators take classes, vectors
+(`vector_dim`) or nothing, and learn an answer to none (`null_class`): [conditions](conditions.md).
 
 | `generator=` `discriminator=` | paper | pictures | G | D | G, GFLOP | D, GFLOP | `discriminator.conditioning=` |
 |---|---|---|---|---|---|---|---|

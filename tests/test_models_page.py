@@ -68,7 +68,7 @@ def test_nets_have_the_published_sizes(models: ModuleType) -> None:
     ],
 )  # fmt: skip
 def test_presets_have_the_counts_of_public_code(models: ModuleType, name: str, g: int, d: int) -> None:
-    """StudioGAN's of the CIFAR-10 presets, R3GAN's paper of StyleGAN2, to the last parameter."""
+    """StudioGAN's of the CIFAR-10 presets, rosinality's of StyleGAN2, to the last parameter."""
     size, classes = (256, 0) if name.startswith("ffhq") else (32, 10)
     net = name.rpartition("_")[2]
     with torch.device("meta"):

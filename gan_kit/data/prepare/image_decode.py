@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import re
 import warnings
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gan_kit.data.prepare import jpeg
 from gan_kit.data.prepare.kinds import IMAGES, kind_of, says
 from gan_kit.data.prepare.types import Unusable
 
@@ -59,14 +59,14 @@ def opened(data: bytes, kind: str = "", max_pixels: int = MAX_PIXELS) -> Image:
     if kind not in readable_kinds():
         raise Unusable(says(kind_of(data[:4096])) + ", not a picture that can be read here")
     with _guarded(None):
-        unended = kind == "jpeg" and not _has_end(data)
+        unended = kind == "jpeg" and not jpeg.has_end(data)
         _check_whole(data, kind)
-        image = pil.open(io.BytesIO(data + JPEG_END if unended else data), formats=[kind.upper()])
+        image = pil.open(io.BytesIO(data + jpeg.END if unended else data), formats=[kind.upper()])
     _check_size(image, max_pixels)
     if unended:
         with _guarded(max_pixels):
-            _check_all_there(data)
-        image.info[UNENDED] = True
+            jpeg.check_all_there(data)
+        image.info[jpeg.UNENDED] = True
     return image
 
 
@@ -85,6 +85,8 @@ def loaded(image: Image, frame: int = 0, max_pixels: int = MAX_PIXELS) -> Image:
             image.seek(frame)
         _check_size(image, max_pixels)
     with _guarded(max_pixels):
+        if image.format in ("JPEG", "MPO") and not frame and (whole := jpeg.decoded(image)):
+            return whole
         image.load()
     _check_size(image, max_pixels)  # an icon's true size may come out only now
     return image
@@ -101,7 +103,7 @@ def upright(image: Image, channels: int = 3, alpha: str = "white") -> tuple[Imag
     alpha: what shows through transparent parts, a colour's name; "refuse" raises Unusable for them
     Raises Unusable for pixels whose range is unknown.
     """
-    actions = [UNENDED] if image.info.get(UNENDED) else []
+    actions = [jpeg.UNENDED] if image.info.get(jpeg.UNENDED) else []
     with _guarded(None):
         image = _turned(image, actions)
         image = _eight_bits(image, actions)
@@ -314,56 +316,6 @@ def _check_boxes(data: bytes) -> None:
             raise Unusable("damaged: a box of it has no length")
         at += length
         _check_end(data, at)
-
-
-def _has_end(data: bytes) -> bool:
-    """Markers (ITU-T T.81, annex B): the rest of an interrupted download, even one filled with zeros, would be grey."""
-    marker = _NOT_IN_SCAN.search(data, _scan_of(data)[0] + 1)
-    if marker is not None and marker[1] != b"\xd9":
-        raise Unusable(f"damaged: a stray marker FF{marker[1][0]:02X} in a JPEG's pixels")
-    return marker is not None
-
-
-# What may follow FF behind the start of a JPEG's pixels: a stuffed or filling byte, restarts, tables and further scans
-_NOT_IN_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7\xc4\xcc\xda-\xdd\xe0-\xef\xfe])")
-
-
-def _scan_of(data: bytes) -> tuple[int, dict[int, int]]:
-    """Where a JPEG's first scan begins, and where each kind of marker before it does"""
-    at, markers = 2, {}
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
-        markers[data[at + 1] if at + 1 < len(data) else 0] = at
-        fill = data[at + 1 : at + 2] == b"\xff"
-        at += 1 if fill else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return at, markers
-
-
-def _check_all_there(data: bytes) -> None:
-    """Whether a JPEG lacks its end marker and nothing else. It does not if all is in one sequential scan, what is put
-    in the marker's place changes no pixel, and what is put in the place of its last bytes does."""
-    start, markers = _scan_of(data)
-    frame = markers.get(0xC0, markers.get(0xC1))
-    one_scan = frame is not None and data[start + 4 : start + 5] == data[frame + 9 : frame + 10] != b""
-    if one_scan and 0xDD not in markers and data.find(b"\xff\xda", start + 2) < 0:
-        data = data.rstrip(b"\xff")  # half of the marker
-        less = data[:-2].rstrip(b"\xff")
-        filled = data[-1:] == b"\0" and data[-2:-1] != b"\xff"  # the last byte is filled up with ones
-        if not filled and len({_pixels(data + more) for more in (b"", *_FILLINGS)}) == 1 < len(
-            {_pixels(less + f) for f in _FILLINGS}
-        ):
-            return
-    raise Unusable("truncated: a JPEG without its end marker")
-
-
-JPEG_END, UNENDED = b"\xff\xd9", "end marker missing"
-_FILLINGS = (bytes(range(1, 241)), bytes(range(240, 0, -1)))
-
-
-def _pixels(data: bytes) -> bytes:
-    from PIL import Image as pil
-
-    with pil.open(io.BytesIO(data + JPEG_END), formats=["JPEG"]) as image:
-        return hashlib.sha256(image.tobytes()).digest()
 
 
 def _check_png(data: bytes) -> None:

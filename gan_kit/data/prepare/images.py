@@ -12,6 +12,7 @@ import xxhash
 
 from gan_kit.data.prepare import image_duplicates, image_signature
 from gan_kit.data.prepare.image_decode import MAX_PIXELS, MODES, frame_count, loaded, opened, readable_kinds, upright
+from gan_kit.data.prepare.jpeg import DAMAGED
 from gan_kit.data.prepare.types import Domain, Found, Item, Near, Unusable
 from gan_kit.data.transforms import Resize, Transform, to_chw
 from gan_kit.types import UserError
@@ -49,8 +50,8 @@ class Images(Domain):
     """
 
     name = "image"
-    flags = frozenset({"blank", "flat", "dark", "bright", "low_contrast", "blurred", "small"})
-    version = 2
+    flags = frozenset({"blank", "flat", "dark", "bright", "low_contrast", "blurred", "small", "damaged"})
+    version = 3
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class Images(Domain):
             raise Unusable(f"{width}x{height} is longer than max_aspect={self.max_aspect}")
 
     def _item(self, image: Image, frame: int, count: int, found: Found, num_bytes: int) -> Item:
-        mode = image.mode
+        mode, damaged = image.mode, image.info.get(DAMAGED)
         image, actions = upright(image, self.channels, self.alpha)
         if count > 1 and self.frames == "first":
             actions.append("first frame only")
@@ -124,11 +125,11 @@ class Images(Domain):
             x=np.ascontiguousarray(to_chw(sample)),
             digest=_digest(image),
             signature=UNKNOWN,
-            quality=_bytes_kept(image, found.kind, num_bytes / count),
+            quality=0.0 if damaged else _bytes_kept(image, found.kind, num_bytes / count),
             part=f"frame {frame + 1}" if count > 1 and self.frames == "all" else "",
             facts=facts,
             actions=tuple(actions),
-            flags=("small",) if self._enlarged(image) else (),
+            flags=(*(("damaged",) if damaged else ()), *(("small",) if self._enlarged(image) else ())),
             sketch=_thumbnail(image),
         )
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFilter, PngImagePlugin
 
+from gan_kit.data.prepare.image_decode import loaded, opened
 from gan_kit.data.prepare.images import Images
 from gan_kit.data.prepare.kinds import kind_of
 from gan_kit.data.prepare.types import Found, Item, Unusable
@@ -195,6 +196,7 @@ def test_pages_of_different_sizes_are_all_taken_but_no_stamps() -> None:
 # What is broken
 
 KINDS = ("jpeg", "png", "gif", "webp", "bmp", "tiff", "ppm", "avif", "jpeg2000", "tga")
+RESTARTS = {"restart_marker_blocks": 2}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -217,8 +219,8 @@ def test_jpegs_of_all_kinds_are_whole_or_not(options: dict) -> None:
     assert "stray marker" in reason(cut + b"\xff\x3f" + data[len(cut) + 2 :])
 
 
-@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"optimize": True}, {"quality": 20}])
-@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"optimize": True}, {"quality": 20}, RESTARTS])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_jpeg_that_lacks_its_end_marker_alone_is_kept(options: dict, mode: str) -> None:
     data = coded(texture(61).convert(mode), "jpeg", **options)
     (whole,) = read(data)
@@ -234,9 +236,55 @@ def test_a_jpeg_that_lacks_its_end_marker_alone_is_kept(options: dict, mode: str
     assert reason(data[:-2] + b"<html>502 Bad Gateway</html>") == "truncated: a JPEG without its end marker"
 
 
-@pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_blocks": 2}])
-def test_where_more_scans_could_follow_the_end_marker_is_needed(options: dict) -> None:
-    assert reason(coded(texture(), "jpeg", **options)[:-2]) == "truncated: a JPEG without its end marker"
+def test_where_more_scans_could_follow_the_end_marker_is_needed() -> None:
+    assert reason(coded(texture(), "jpeg", progressive=True)[:-2]) == "truncated: a JPEG without its end marker"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("side", [8, 61, 97])
+@pytest.mark.parametrize(
+    "options",
+    [RESTARTS, {"progressive": True}, {"optimize": True}, *({"subsampling": s} for s in ("4:4:4", "4:2:2", "4:2:0"))],
+    ids=str,
+)
+def test_a_jpegs_pixels_are_those_that_pillow_decodes(mode: str, side: int, options: dict) -> None:
+    image = texture(side).convert(mode).crop((0, 0, side, side - 3))
+    for quality in (30, 90):
+        data = coded(image, "jpeg", quality=quality, icc_profile=b"none", **options)
+        ours, theirs = opened(data, "jpeg"), Image.open(io.BytesIO(data))
+        found = loaded(ours)
+        assert type(found) is Image.Image, "Pillow's own decoder was taken"
+        assert (found.mode, found.format, found.info) == (theirs.mode, "JPEG", theirs.info)
+        assert (np.asarray(found) == np.asarray(theirs)).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, RESTARTS], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_bytes_overwritten_inside_a_jpegs_pixels_are_told(options: dict, mode: str) -> None:
+    """No marker among them: a decoder reads on, and gives a picture whose rest is noise."""
+    rng, told, count = np.random.default_rng(0), 0, 60
+    for seed in range(count):
+        data = bytearray(coded(texture(96, seed).convert(mode), "jpeg", **options))
+        at = int(rng.integers(len(data) // 2, len(data) * 9 // 10))
+        data[at : at + 64] = rng.integers(0, 255, 64, dtype=np.uint8).tobytes()
+        try:
+            (item,) = read(bytes(data))
+        except Unusable as e:
+            assert str(e).startswith(("damaged: ", "truncated: "))  # noqa: PT017
+            told += 1
+        else:
+            told += "damaged" in item.flags
+    assert told >= 0.8 * count
+
+
+def test_a_jpeg_cut_and_closed_is_truncated_and_stray_bytes_are_a_flag() -> None:
+    data = coded(texture(), "jpeg")
+    assert reason(data[: len(data) * 2 // 3] + b"\xff\xd9") == "truncated: premature end of data segment"
+    (whole,), (item,) = read(data), read(data[:-2] + b"\x5a" * 99 + b"\xff\xd9")
+    assert item.flags == ("damaged",)
+    assert (item.x == whole.x).all()
+    assert item.quality < whole.quality
+    assert "damaged" not in whole.flags
 
 
 def test_a_jpegs_own_thumbnail_is_not_its_end() -> None:

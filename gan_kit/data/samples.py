@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -150,7 +150,7 @@ def _header(found: Found) -> tuple[bytes, Any, Any]:
         return b"", None, str(reason)
 
 
-def _mapped(function: Callable[[Found], Any], files: list[Found]) -> Iterator[Any]:
+def _mapped(function: Callable[[Found], Any], files: Sequence[Found]) -> Iterator[Any]:
     """As map, over processes where it is worth starting them: decoders take turns in threads of one process."""
     if len(files) < 500:
         yield from map(function, files)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -145,7 +146,7 @@ class Build:
         self.label = self.labels.labels[self.file_of]
         names = assign_splits(
             together,
-            [one.tobytes() for one in digest],
+            digest.view("V16")[:, 0],
             self.label,
             {"val": self.settings.val_fraction, "test": self.settings.test_fraction},
             self.settings.seed,
@@ -155,10 +156,9 @@ class Build:
 
     def gather(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """What segments say of all samples: signatures (mapped), digests, quality, and whether a flag drops it."""
-        files: list[int] = []
-        self.parts: list[str] = []
+        files, flagged = array("q"), bytearray()
+        self.parts: dict[int, str] = {}  # of those that are not a whole file
         self.broken: list[tuple[str, str]] = []
-        flagged: list[bool] = []
         digests, quality = [], []
         signatures = _SignatureFile(self.work)
         for at, segment in self.segments(with_samples=False):
@@ -167,20 +167,21 @@ class Build:
             if segment.signatures is not None:
                 signatures.extend(segment.signatures)
             for row in segment.rows:
-                while self.listing.files[at].name != row["name"]:
+                while self.listing.files.name(at) != row["name"]:
                     at += 1
                 if "at" not in row:
                     self.broken.append((row["name"], row["reason"]))
                     continue
+                if row["part"]:
+                    self.parts[len(files)] = row["part"]
                 files.append(at)
-                self.parts.append(row["part"])
                 flagged.append(bool(set(row["flags"]) & set(self.settings.drop)))
         if not files:
             listed = "; ".join(f"{shown(name)}: {reason}" for name, reason in self.broken[:5])
             raise UserError(f"none of {len(self.listing.files)} files in {self.listing.source} can be used: {listed}")
-        self.file_of = np.array(files, np.int64)
+        self.file_of = np.frombuffer(files, np.int64)
         self.row = np.full(len(files), -1, np.int64)
-        return signatures.mapped(), np.concatenate(digests), np.concatenate(quality), np.array(flagged, bool)
+        return signatures.mapped(), np.concatenate(digests), np.concatenate(quality), np.frombuffer(flagged, bool)
 
     # ---- pack -------------------------------------------------------------------------------------------------
 
@@ -266,7 +267,7 @@ class Build:
 
     def name(self, i: int) -> tuple[str, str]:
         """(name, part) of sample i"""
-        return self.listing.files[self.file_of[i]].name, self.parts[i]
+        return self.listing.files.name(self.file_of[i]), self.parts.get(i, "")
 
     # ---- report -----------------------------------------------------------------------------------------------
 
@@ -278,7 +279,7 @@ class Build:
 
     def thumbnail(self, name: str, part: str) -> bytes | None:
         """A picture of one sample, kept or not, as PNG; None for what could not be decoded."""
-        at = self.place.get(name)
+        at = self.listing.files.find(name)
         if at is None:
             return None
         which = bisect.bisect_right(self.decoded, at, key=lambda d: d[0]) - 1
@@ -289,10 +290,6 @@ class Build:
                 assert segment.x is not None
                 return self.domain.sheet([segment.x[row["at"]]], 1)
         return None
-
-    @functools.cached_property
-    def place(self) -> dict[str, int]:
-        return {f.name: i for i, f in enumerate(self.listing.files)}
 
     @functools.cached_property
     def loaded(self) -> Callable[[Path], Segment | None]:

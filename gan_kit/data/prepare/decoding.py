@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gan_kit.data.prepare import segments
+from gan_kit.data.prepare.found import FoundFiles
 from gan_kit.data.prepare.segments import Limits, Segment
 from gan_kit.data.prepare.types import Domain, Found
 
@@ -29,7 +30,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def decode_all(
-    files: Sequence[Found],
+    files: FoundFiles,
     domain: Domain,
     limits: Limits,
     folder: Path,
@@ -46,7 +47,7 @@ def decode_all(
     from tqdm import tqdm
 
     done: list[tuple[int, Path]] = []
-    todo = deque(_cuts([f.size for f in files]))
+    todo = deque(_cuts(files.sizes()))
     under_way: deque[tuple[int, int, Path, Any]] = deque()
     pool = ProcessPool(workers, initializer=_worker, context=_processes(domain))
     bar = tqdm(total=len(files), desc="decoding", unit="file", disable=None if progress else True)

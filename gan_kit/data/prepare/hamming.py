@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["clusters", "near_pairs"]
 
-BLOCK = 1 << 17  # candidates compared at once: few enough for a core's cache
+BLOCK = 1 << 16  # candidates compared, and codes asking, at once: few enough for a core's cache
 SAMPLE = 4096  # codes whose collisions choose the chunks
 WIDEST = 24  # bits of a key: a table of 128 MiB
 ASK, COMPARE = 12.0, 20.0  # ns for one question, for one candidate
@@ -186,16 +186,18 @@ def _through(
         asking = asking[left_order]
         left_columns = np.ascontiguousarray(queries[left_order].T)
     for mask in chunk.masks():
-        wanted = asking ^ mask
-        start, stop = table[wanted], table[wanted + 1]
-        if queries is None and mask == 0:
-            start = np.arange(1, n + 1)  # the rest of its own bucket
-        elif queries is None:
-            stop = np.where(wanted > asking, stop, start)  # each two buckets meet once
-        for candidates in _blocks(start, stop):
-            left, right = _compared(left_columns, columns, *candidates, radius)
-            i, j = left_order[left], order[right]
-            yield i * n + j if queries is not None else np.minimum(i, j) * n + np.maximum(i, j)
+        for at in range(0, len(asking), BLOCK):
+            some = asking[at : at + BLOCK]
+            wanted = some ^ mask
+            start, stop = table[wanted], table[wanted + 1]
+            if queries is None and mask == 0:
+                start = np.arange(at + 1, at + len(some) + 1)  # the rest of its own bucket
+            elif queries is None:
+                stop = np.where(wanted > some, stop, start)  # each two buckets meet once
+            for asks, right in _blocks(start, stop):
+                left, right = _compared(left_columns, columns, asks + at, right, radius)
+                i, j = left_order[left], order[right]
+                yield i * n + j if queries is not None else np.minimum(i, j) * n + np.maximum(i, j)
         bar.update()
 
 

@@ -40,7 +40,7 @@ RECOLOURED = 0.03  # 0 for one colour, however strong, 1 for the opposite one
 LIGHT = 230  # from here on a brighter copy's lights may be clipped, which changes their colour
 LIKELY = 0.65  # correlation of the thumbnails before they are aligned
 CROP_SCALE = 0.98  # nearer to 1 is a trimmed edge, not a crop
-BLOCK = 2048  # pairs or pictures at once
+BLOCK = 512  # pairs or pictures at once: a few megabytes
 ASKED = 1 << 17  # windows of pictures asked for at once
 STRANGERS, CROP_STRANGERS = 50.0, 1.0  # candidates of a picture, and of a window, on average
 LISTED = 3  # doubtful pairs of a picture
@@ -193,9 +193,12 @@ def _radius(codes: np.ndarray, most: int, strangers: float) -> int:
     if len(sample) < 2:
         return most
     signs = np.unpackbits(sample.view(np.uint8), axis=1).astype(np.float32) * 2 - 1
-    agree = (signs @ signs.T)[np.triu_indices(len(signs), 1)]
-    distance = ((signs.shape[1] - agree) / 2).astype(np.int64)
-    found = np.cumsum(np.bincount(distance, minlength=most + 1)[: most + 1]) / len(distance) * len(codes)
+    counts = np.zeros(signs.shape[1] + 1, np.int64)
+    for rows in _blocks(np.arange(len(signs))):
+        distance = ((signs.shape[1] - signs[rows] @ signs.T) / 2).astype(np.int16)
+        counts += np.bincount(distance.ravel(), minlength=len(counts))
+    counts[0] -= len(signs)  # from themselves
+    found = np.cumsum(counts[: most + 1]) / counts.sum() * len(codes)
     return int((found <= max(strangers, 0)).sum()) - 1
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gan_kit.data.prepare.archives import inner_name
+from gan_kit.data.prepare.found import FoundFiles
 from gan_kit.data.prepare.label_table import Row, plain_path, read_table
 from gan_kit.data.prepare.scan import Listing, shown
 from gan_kit.data.prepare.types import Found
@@ -105,7 +107,7 @@ def _labelled(names: Sequence[str | None], splits: list[str | None] | None, note
 
 
 def _from_folders(listing: Listing, strict: bool, split_folders: str) -> Labels:
-    parts = [place.split("/") for place in _places(listing.files)]
+    parts, of = _folders(listing.files)
     if not parts:
         return _without(listing)
     empty = [name.split("/") for name in listing.empty]
@@ -119,7 +121,8 @@ def _from_folders(listing: Listing, strict: bool, split_folders: str) -> Labels:
     firsts = _first(parts)
     if split_folders != "class" and len(firsts) > 1 and {str(name).lower() for name in firsts} <= SPLIT_NAMES.keys():
         if split_folders == "given":
-            splits = [SPLIT_NAMES[part[0].lower()] for part in parts]
+            given = [SPLIT_NAMES[part[0].lower()] for part in parts]
+            splits = [given[k] for k in of]
         told = {"given": "given splits", "ignore": "one set, to be split anew"}[split_folders]
         notes.append(f"{', '.join(sorted(map(str, firsts)))} were taken for {told}, not classes")
         around.append("*")
@@ -131,7 +134,7 @@ def _from_folders(listing: Listing, strict: bool, split_folders: str) -> Labels:
             raise UserError(f"{shown(str(where))} holds no folders to be classes; set labels=none")
         return _without(listing, splits, notes)
     if None in firsts:
-        flat = next(f.name for f, part in zip(listing.files, parts, strict=True) if len(part) == 1)
+        flat = next(name for name, k in zip(listing.files.names(), of, strict=True) if len(parts[k]) == 1)
         folder = min(filter(None, firsts))
         raise UserError(
             f"{shown(str(where))} holds files ({shown(flat)}) beside class folders ({shown(folder)}); "
@@ -146,7 +149,15 @@ def _from_folders(listing: Listing, strict: bool, split_folders: str) -> Labels:
             f"{shown(str(listing.source))}: class folder {_few(hollow)} holds no sample; fill or remove it, "
             "or set labels=none"
         )
-    return _labelled([part[0] for part in parts], splits, notes + _lost(listing, parts, depth), drop=False)
+    names = [part[0] for part in parts]
+    return _labelled([names[k] for k in of], splits, notes + _lost(listing, parts, depth), drop=False)
+
+
+def _folders(files: FoundFiles) -> tuple[list[list[str]], array[int]]:
+    """The folders that files lie in, each as the path of a file "" in it, and which of them is each file's"""
+    number: dict[str, int] = {}
+    of = array("L", (number.setdefault(place.rpartition("/")[0], len(number)) for place in _places(files)))
+    return [[*(folder.split("/") if folder else ()), ""] for folder in number], of
 
 
 def _looked_through(parts: list[list[str]], around: list[str], empty: list[list[str]]) -> list[list[str]]:
@@ -179,18 +190,29 @@ def _lost(listing: Listing, parts: list[list[str]], depth: int) -> list[str]:
     ]
 
 
-def _places(files: Sequence[Found]) -> list[str]:
+def _places(files: FoundFiles) -> Iterator[str]:
     """Where each file would lie if all archives were unpacked where they are"""
-    archives = [_archive(f) for f in files]
-    inner = [f.name if a is None else inner_name(f.member or "") for f, a in zip(files, archives, strict=True)]
-    if len(set(archives)) == 1:  # the source is one archive, or holds nothing else
-        return inner
-    flat = {a for a, path in zip(archives, inner, strict=True) if a is not None and "/" not in path}
-    return [path if a is None else _unpacked(a, path, a in flat) for a, path in zip(archives, inner, strict=True)]
+    if not files.any_member():
+        yield from files.names()
+        return
+    archives, flat = set(), set()
+    for archive, path in map(_archive, files):
+        archives.add(archive)
+        if archive is not None and "/" not in path:
+            flat.add(archive)
+    for archive, path in map(_archive, files):
+        if archive is None or len(archives) == 1:  # the source is one archive, or holds nothing else
+            yield path
+        else:
+            yield _unpacked(archive, path, archive in flat)
 
 
-def _archive(found: Found) -> str | None:
-    return None if found.member is None else found.name.removesuffix(f"!{inner_name(found.member)}")
+def _archive(found: Found) -> tuple[str | None, str]:
+    """-> the archive that it is in, and its path there"""
+    if found.member is None:
+        return None, found.name
+    inner = inner_name(found.member)
+    return found.name.removesuffix(f"!{inner}"), inner
 
 
 def _unpacked(archive: str, path: str, flat: bool) -> str:
@@ -223,7 +245,7 @@ def _from_table(listing: Listing, table: Path, rows: list[Row], unlabelled: str,
     if not of:
         raise UserError(
             f"none of the {len(rows)} files that {name} names is in {shown(str(listing.source))} "
-            f"(it names {_few(absent, 3)}; there are {_few([f.name for f in listing.files], 3)}); "
+            f"(it names {_few(absent, 3)}; there are {_few(list(listing.files.names()), 3)}); "
             "names count from the source"
         )
     notes = []
@@ -232,7 +254,7 @@ def _from_table(listing: Listing, table: Path, rows: list[Row], unlabelled: str,
         if missing == "error":
             raise UserError(f"{told}; remove the rows, or set missing=skip")
         notes.append(told)
-    bare = [f.name for i, f in enumerate(listing.files) if i not in of or of[i].label is None]
+    bare = [name for i, name in enumerate(listing.files.names()) if i not in of or of[i].label is None]
     if bare:
         told = f"{len(bare)} files have no label in {name}: {_few(bare)}"
         if unlabelled == "error":
@@ -255,8 +277,8 @@ class _Lookup:
         self.paths: dict[str, int] = {}
         self.bare: dict[str, int] = {}  # -1 for a name that several have
         places = _places(listing.files)
-        for i, (found, place) in enumerate(zip(listing.files, places, strict=True)):
-            for name in (place, found.name):
+        for i, (listed, place) in enumerate(zip(listing.files.names(), places, strict=True)):
+            for name in (place, listed):
                 self.paths.setdefault(plain_path(name), i)
             base = plain_path(place).rpartition("/")[2]
             for name in {base, os.path.splitext(base)[0]}:
@@ -328,9 +350,6 @@ def conflicts(clusters: np.ndarray, labels: np.ndarray) -> list[Conflict]:
     rows = rows[np.argsort(clusters[rows], kind="stable")]
     first = np.flatnonzero(np.diff(clusters[rows], prepend=clusters[rows[0]] - 1))
     differ = np.minimum.reduceat(labels[rows], first) < np.maximum.reduceat(labels[rows], first)
-    parts = np.split(rows, first[1:])
-    return [
-        Conflict(int(clusters[part[0]]), tuple(part.tolist()), tuple(labels[part].tolist()))
-        for part, found in zip(parts, differ, strict=True)
-        if found
-    ]
+    ends = np.append(first[1:], len(rows))
+    parts = [rows[start:end] for start, end in zip(first[differ], ends[differ], strict=True)]
+    return [Conflict(int(clusters[part[0]]), tuple(part.tolist()), tuple(labels[part].tolist())) for part in parts]

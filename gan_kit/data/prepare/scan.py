@@ -6,12 +6,13 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_kit.data.prepare import archives
+from gan_kit.data.prepare.found import FoundFiles
 from gan_kit.data.prepare.kinds import (
     ARCHIVES,
     IMAGES,
@@ -24,7 +25,7 @@ from gan_kit.data.prepare.kinds import (
     suffix_of,
 )
 from gan_kit.data.prepare.reading import head_of
-from gan_kit.data.prepare.types import Found, Unusable
+from gan_kit.data.prepare.types import Unusable
 from gan_kit.types import UserError
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ class Listing:
     """
 
     source: Path
-    files: list[Found] = field(default_factory=list)
-    refused: list[tuple[str, str]] = field(default_factory=list)
-    aside: Counter[str] = field(default_factory=Counter)
-    empty: tuple[str, ...] = ()
+    files: FoundFiles
+    refused: list[tuple[str, str]]
+    aside: Counter[str]
+    empty: tuple[str, ...]
 
 
 def scan(
@@ -110,21 +111,23 @@ class _Scanner:
     ) -> None:
         self.source, self.kinds, self.limits, self.scratch, self.bar = source, kinds, limits, scratch, bar
         self.groups = {group_of(kind) for kind in kinds}
-        self.files: list[Found] = []
+        self.files = FoundFiles(source)
         self.refused: list[tuple[str, str]] = []
         self.aside: Counter[str] = Counter()
         self.folders: set[str] = set()  # of the first two levels
         self.opened = 0  # archives
 
     def listing(self) -> Listing:
-        filled = {"/".join(name.split("/")[:depth]) for name in self._names() for depth in (1, 2)}
-        self.files.sort(key=lambda f: f.name)
+        filled = {"/".join(name.split("/")[:depth]) for name, _ in self.refused for depth in (1, 2)}
+        for name in self.files.names():
+            first, *more = name.split("/", 2)
+            if more:
+                filled.add(first)
+            if len(more) == 2:
+                filled.add(f"{first}/{more[0]}")
+        self.files.sort()
         empty = tuple(sorted(self.folders - filled))
         return Listing(self.source, self.files, sorted(self.refused), self.aside, empty)
-
-    def _names(self) -> Iterator[str]:
-        yield from (f.name for f in self.files)
-        yield from (name for name, _ in self.refused)
 
     # Folders
 
@@ -215,7 +218,7 @@ class _Scanner:
             self.opened += 1
             self._archive(Path(path), name, kind)
         elif self._sorted_out(name, kind):
-            self.files.append(Found(name, Path(path), None, kind, status.st_size, status.st_mtime_ns))
+            self.files.add(name, kind, status.st_size, status.st_mtime_ns)
 
     def _archive(self, path: Path, name: str, kind: str) -> None:
         def report(member: str, reason: str) -> None:
@@ -233,7 +236,7 @@ class _Scanner:
             if member.kind in ARCHIVES and not group_of_name(within):
                 self.refused.append((within, "an archive inside an archive; unpack the outer one"))
             elif self._sorted_out(within, member.kind):
-                self.files.append(Found(within, place, member.name, member.kind, member.size, member.mtime_ns))
+                self.files.add_member(within, member.kind, member.size, member.mtime_ns, place, member.name)
 
     def _sorted_out(self, name: str, kind: str) -> bool:
         """Whether it is a sample; else it is refused or set aside"""

@@ -27,7 +27,7 @@ SPLITS = ("train", "val", "test")  # a cluster given to several goes to the last
 
 def assign_splits(
     clusters: np.ndarray,
-    keys: Sequence[str | bytes],
+    keys: Sequence[str | bytes] | np.ndarray,
     labels: np.ndarray,
     fractions: Mapping[str, float],
     seed: int = 0,
@@ -36,7 +36,7 @@ def assign_splits(
 ) -> np.ndarray:
     """-> (N,) names of splits, one for all of a cluster; the order of the rows does not matter
 
-    clusters: (N,) int64; keys: N, a content hash each, the same whenever the set is prepared
+    clusters: (N,) int64; keys: N, a content hash each (text, bytes or (N,) void), the same whenever the set is prepared
     labels: (N,) int64, -1 for none. No class is left without a train cluster: the nearest to train's range is taken
     fractions: of the clusters, e.g. {"val": 0.05, "test": 0.05}; the rest is train
     given: a split or None for each row: from folders, or of the last time. Its cluster follows; test before val before
@@ -57,13 +57,12 @@ def assign_splits(
     if not len(clusters):
         return np.empty(0, "<U5")
 
-    told = [key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key for key in keys]
-    rank = np.array([_hashed(key) for key in told], np.uint64)
+    rank = np.fromiter((_hashed(_told(key)) for key in keys), np.uint64, len(keys))
     order = np.lexsort((labels.view(np.uint64), rank, clusters))  # as uint64, no label comes after all labels
     first = np.flatnonzero(np.diff(clusters[order], prepend=clusters[order[0]] - 1))
     speakers = order[first]
     seeded = f"{seed}\0".encode()
-    u = np.array([_hashed(seeded + told[i]) for i in speakers], np.uint64) / 2.0**64
+    u = np.fromiter((_hashed(seeded + _told(keys[i])) for i in speakers), np.uint64, len(speakers)) / 2.0**64
     stratum = labels[speakers]
 
     split = np.full(len(speakers), -1, np.int64)
@@ -108,7 +107,8 @@ def leaks(clusters: np.ndarray, given: Sequence[str | None]) -> list[Leak]:
     first = np.flatnonzero(np.diff(clusters[rows], prepend=clusters[rows[0]] - 1))
     several = np.minimum.reduceat(codes[rows], first) < np.maximum.reduceat(codes[rows], first)
     found = []
-    for members in (part for part, leak in zip(np.split(rows, first[1:]), several, strict=True) if leak):
+    ends = np.append(first[1:], len(rows))
+    for members in (rows[start:end] for start, end in zip(first[several], ends[several], strict=True)):
         split = SPLITS[codes[members].max()]
         of = tuple(SPLITS[code] for code in codes[members])
         found.append(Leak(int(clusters[members[0]]), tuple(members.tolist()), of, split))
@@ -120,6 +120,12 @@ def _fraction(fractions: Mapping[str, float], name: str) -> float:
     if not 0 <= value < 1:
         raise UserError(f"{name}={value}; set the fraction of {name} from 0 to below 1")
     return value
+
+
+def _told(key: str | bytes | np.void) -> bytes:
+    if isinstance(key, str):
+        return key.encode("utf-8", "surrogateescape")
+    return key if isinstance(key, bytes) else key.tobytes()
 
 
 def _hashed(data: bytes) -> int:

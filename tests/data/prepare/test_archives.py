@@ -64,8 +64,8 @@ WRITERS = {
 }
 
 
-def contents(listing: Listing) -> dict[str, bytes]:
-    return {f.name.split("!", 1)[1]: read(f, 10**9) for f in listing.files}
+def contents(listing: Listing, step: int = 1) -> dict[str, bytes]:
+    return {f.name.split("!", 1)[1]: read(f, 10**9) for f in listing.files[::step]}
 
 
 # What is well
@@ -83,13 +83,13 @@ def test_members_are_read_where_they_lie(tmp_path: Path, name: str, scratch: boo
     assert not listing.refused
     assert listing.aside == {".txt file": 1, "system file": 1}
     assert contents(listing) == PICTURES
-    assert contents(Listing(source, listing.files[::-1])) == PICTURES
+    assert contents(listing, -1) == PICTURES
     assert os.listdir(source) == [name]
     assert [f.name for f in scan(path).files] == [f.name for f in listing.files]  # the archive itself as source
     if scratch and name.startswith("a.tar."):
         (unpacked,) = work.iterdir()
         before = unpacked.stat().st_mtime_ns
-        assert scan(source, scratch=work).files == listing.files
+        assert list(scan(source, scratch=work).files) == list(listing.files)
         assert unpacked.stat().st_mtime_ns == before  # made once
 
 

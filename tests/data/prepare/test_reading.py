@@ -153,7 +153,7 @@ def right(f: Found) -> bool:
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar"])
 def test_an_open_archive_survives_forks_and_threads(tmp_path: Path, name: str) -> None:
-    files = scan(archive(tmp_path / name)).files * 20
+    files = list(scan(archive(tmp_path / name)).files) * 20
     assert right(files[0])  # now it is open here, and a fork would share the place in it
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
         assert all(pool.map(right, files, chunksize=3))

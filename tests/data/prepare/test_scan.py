@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gan_kit.data.prepare.found import FoundFiles
 from gan_kit.data.prepare.kinds import IMAGES, SOUNDS
 from gan_kit.data.prepare.scan import scan, shown
+from gan_kit.data.prepare.types import Found
 from gan_kit.types import UserError
 
 
@@ -306,3 +308,35 @@ def test_fifty_thousand_files_in_one_folder(tmp_path: Path) -> None:
     assert len(listing.files) == 50_000
     assert held < 50_000 * 800
     assert time.process_time() - started < 30  # far from what it takes: only the growth is tested
+
+
+def test_a_listing_in_columns_gives_back_what_was_put_in_sorted_as_strings(tmp_path: Path) -> None:
+    names = ["b/2.png", "a b/1.png", "a/1.png", "é.png", "\U0001f408.png", "\uffee.png", os.fsdecode(b"\xff.png"), "a"]
+    files = FoundFiles(tmp_path)
+    for i, name in enumerate(names):
+        files.add(name, ("png", "jpeg")[i % 2], i * 10**10, -i)
+    files.add_member("x.zip!1", "gif", 5, 6, tmp_path / "x.zip", "sub\\1")
+    files.sort()
+    whole = {
+        name: Found(name, tmp_path / name, None, ("png", "jpeg")[i % 2], i * 10**10, -i) for i, name in enumerate(names)
+    } | {"x.zip!1": Found("x.zip!1", tmp_path / "x.zip", "sub\\1", "gif", 5, 6)}
+    assert list(files) == [whole[name] for name in sorted(whole)]
+    assert list(files.names()) == sorted(whole)
+    assert files[-1] == list(files)[-1]
+    assert files[2:5] == list(files)[2:5]
+    assert all(files.find(f.name) == i for i, f in enumerate(files))
+    assert files.find("a/1") is None
+    assert files.find("~") is None
+    assert files.any_member()
+
+
+def test_a_listing_costs_a_file_its_name_and_some_bytes(tmp_path: Path) -> None:
+    tracemalloc.start()
+    try:
+        files = FoundFiles(tmp_path)
+        for i in range(20_000):
+            files.add(f"class/{i % 977:06d}-{i:06d}.jpg", "jpeg", 10**6, 10**18)
+        files.sort()
+        assert tracemalloc.get_traced_memory()[0] < 20_000 * (24 + 50)
+    finally:
+        tracemalloc.stop()

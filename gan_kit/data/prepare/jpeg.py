@@ -1,7 +1,7 @@
 """What a JPEG's markers and its decoder's warnings tell of damage, and its pixels.
 
 Both decoders are libjpeg-turbo with one outcome, bit by bit. Pillow's keeps the warnings to itself: a picture whose
-second half is noise counts as whole. simplejpeg passes the last one on, and is the faster one.
+second half is noise counts as whole. simplejpeg passes the last one on.
 """
 
 from __future__ import annotations

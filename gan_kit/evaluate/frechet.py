@@ -134,9 +134,10 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, r
     if not all(t.sum().isfinite() for t in (mean1, cov1, mean2, cov2)):  # NaN and inf stay in a sum
         raise UserError("the features' mean or covariance is not finite; look for NaN or inf in the samples")
     # a feature that never varies on one side adds nothing to tr (C1 C2)^½; without those of C1, its root is Cholesky's
-    live = (cov1.diagonal() > 0) & (cov2.diagonal() > 0 if root1 is None else True)
+    live1, live2 = cov1.diagonal() > 0, cov2.diagonal() > 0
+    live = live1 & live2
     part2 = cov2 if live.all() else cov2[live][:, live]
-    if root1 is not None:
+    if root1 is not None and (live == live1).all():
         root = root1.double()[live]
     else:
         root = cov_root(cov1 if live.all() else cov1[live][:, live])

@@ -1,4 +1,5 @@
-"""The Lightning CLI trains what Hydra trains, bit by bit, and says on one line what is wrong."""
+"""The Lightning CLI trains what Hydra trains, bit by bit (all experiments: test_experiments.py), and says on one line
+what is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import pytest
 import torch
 import yaml
 from doors import Done, Door, run
-from small import small
 
 from gan_kit import _door
 from gan_kit._command_line import CommandLine
@@ -24,8 +24,6 @@ from gan_kit._converted import Partial, as_yaml, converted, hydra_form, run_conf
 from gan_kit.runs import CLAIM, checkpoints, locked
 from gan_kit.types import UserError
 
-EXPERIMENTS = _door.options("experiment")
-TWICE = ("ring", "image/cifar10_stylegan2", "audio/drums_specgan", "audio/speech_vocos_tiny", "classifier/digits")
 RING = ["+experiment=ring", "trainer=cpu", "logger=none", "data.batch_size=16", "log_every_steps=1"]
 
 
@@ -73,8 +71,8 @@ def hydra(folder: Path, *arguments: str) -> Done:
     return done
 
 
-def cli_door(*arguments: str | Path, cwd: Path) -> Done:
-    done = run("cli", *map(str, arguments), cwd=cwd)
+def cli_door(*arguments: str | Path, cwd: Path, env: Mapping[str, str | None] | None = None) -> Done:
+    done = run("cli", *map(str, arguments), cwd=cwd, env=env)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -101,29 +99,6 @@ def test_every_run_leaves_the_run_yaml_that_trains_the_same(ring: Path) -> None:
     assert same(state(again), state(ring))
     history = "evaluation/history.jsonl"
     assert (again / history).read_text() == (ring / history).read_text()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_losses_of_every_experiment_are_those_of_hydra(
-    name: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    settings = [*small(name, tmp_path, request), "logger=csv", "log_every_steps=1", "seed=3"]
-    folder = tmp_path / "run"
-    hydra(folder, *settings)
-    cli_door("fit", "--config", folder / "run.yaml", cwd=tmp_path)
-    again = tmp_path / "run-2"
-    assert len(rows(folder)) == 2
-    assert rows(again) == rows(folder)
-    assert same(state(again), state(folder))
-    assert (again / "csv" / "metrics.csv").is_file(), "loggers follow the run's folder"
-    # and what the CLI leaves says the same and more: nothing was lost on the way, not even a null
-    left, given = ((place / "run.yaml").read_text().replace(str(place), ".") for place in (again, folder))
-    assert not missing(yaml.safe_load(given), yaml.safe_load(left))
-    if name in TWICE:
-        third = tmp_path / "third"
-        cli_door("fit", "--config", again / "run.yaml", "--trainer.default_root_dir", third, cwd=tmp_path)
-        assert same(state(third), state(folder))
 
 
 def test_print_cli_prints_that_run_yaml_and_writes_nothing(ring: Path, tmp_path: Path) -> None:

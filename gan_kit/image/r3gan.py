@@ -1,8 +1,8 @@
 """R3GAN's networks (Huang et al. 2024, "The GAN is dead; long live the GAN!", section 4 and appendix).
 
 A ResNet without normalisation: Fix-up style initialisation, grouped 3x3 convolutions in an inverted bottleneck,
-bilinear resampling, a bias only ahead of a non-linearity. `expansion`, `group_size`, `blocks`, `patch`, `pixel_kernel`,
-`dense`, `tanh` and `resample` are ours: their defaults are the published net, other values make it affordable on small
+bilinear resampling, a bias only ahead of a non-linearity. `expansion`, `group_size`, `blocks`, `last_width`, `patch`,
+`pixel_kernel`, `dense`, `tanh` and `resample` are ours: their defaults are the published net, other values make it affordable on small
 machines, or quicker to learn there (docs/results.md).
 """
 
@@ -24,8 +24,9 @@ LEAK = 0.2
 ACTIVATION_GAIN = math.sqrt(2 / (1 + LEAK**2))
 
 
-def stage_widths(size: int, width: int, patch: int = 1) -> list[int]:
-    """Channels of each stage from 4x4 up to size/patch: `width` up to 32x32, then halved with each doubling.
+def stage_widths(size: int, width: int, patch: int = 1, last_width: int | None = None) -> list[int]:
+    """Channels of each stage from 4x4 up to size/patch: `width` up to 32x32, then halved with each doubling; with
+    `last_width` that many at the last stage, twice as many at each below, but no more than `width`.
 
     Reproduces the published tables (768x4 for 32x32, 768x4-384-192-96 for 256x256).
     Raises UserError where `size` is not a power of two from 8 to 256, or `patch` does not leave an 8x8 net.
@@ -35,6 +36,10 @@ def stage_widths(size: int, width: int, patch: int = 1) -> list[int]:
     if patch not in (1, 2, 4, 8) or size // patch < 8:
         raise UserError(f"patch={patch} does not fit {size}x{size} images; use 1, 2, 4 or 8 with size/patch >= 8")
     resolutions = [2**i for i in range(2, int(math.log2(size // patch)) + 1)]
+    if last_width is not None:
+        if last_width < 1:
+            raise UserError(f"last_width={last_width}; give the last stage a channel or more, or null")
+        return [min(width, last_width * resolutions[-1] // r) for r in resolutions]
     return [min(width, width * 32 // (r * patch)) if r * patch > 32 else width for r in resolutions]
 
 
@@ -121,6 +126,7 @@ class _R3GAN(nn.Module):
         size: int,
         width: int,
         widths: Sequence[int] | None,
+        last_width: int | None,
         blocks: int | Sequence[int],
         expansion: float,
         group_size: int | None,
@@ -128,7 +134,7 @@ class _R3GAN(nn.Module):
         resample: str,
     ):
         super().__init__()
-        default = stage_widths(size, width, patch)
+        default = stage_widths(size, width, patch, last_width)
         self.widths = default if widths is None else list(widths)
         if len(self.widths) != len(default):
             raise UserError(
@@ -136,8 +142,9 @@ class _R3GAN(nn.Module):
                 f"take {len(default)}, from 4x4 upwards"
             )
         counts = [blocks] * len(default) if isinstance(blocks, int) else list(blocks)
-        if len(counts) != len(default) or min(counts) < 0:
+        if len(counts) > len(default) or min(counts, default=0) < 0:
             raise UserError(f"blocks={blocks}: give a number from 0, or one for each of the {len(default)} stages")
+        counts += [0] * (len(default) - len(counts))
         if resample not in ("bilinear", "strided"):
             raise UserError(f"resample={resample!r}: choose 'bilinear', as published, or 'strided'")
         self.strided = resample == "strided"
@@ -170,8 +177,8 @@ class R3GANGenerator(Recorded, _R3GAN):
     """z: (B, z_dim), y: (B,) classes, (B, vector_dim) or None -> (B, channels, size, size), unbounded unless tanh.
 
     num_classes, vector_dim: what it is conditioned on, 0 both for nothing; null_class: see `gan_kit.nn.embedding`
-    width, widths: channels up to 32x32, or of every stage from 4x4 upwards
-    blocks: of each stage, or one number for each of them, from 4x4 upwards; 0 leaves the transitions alone
+    width, widths: channels up to 32x32, or of every stage from 4x4 upwards; last_width: see `stage_widths`
+    blocks: of each stage, or numbers for the stages from 4x4 upwards, those not named having none: transitions alone
     patch: the last stage works at size/patch and writes patch x patch pixels a position
     pixel_kernel: side of the convolution to pixels, odd; 3 lets neighbouring patches agree
     dense: a map of its own from z for each of the 4x4 positions, where the published net scales one learned 4x4 basis
@@ -190,6 +197,7 @@ class R3GANGenerator(Recorded, _R3GAN):
         embed_dim: int = 64,
         width: int = 768,
         widths: Sequence[int] | None = None,
+        last_width: int | None = None,
         blocks: int | Sequence[int] = 2,
         expansion: float = 2,
         group_size: int | None = 16,
@@ -201,7 +209,7 @@ class R3GANGenerator(Recorded, _R3GAN):
         vector_dim: int = 0,
         resample: str = "bilinear",
     ):
-        super().__init__(size, width, widths, blocks, expansion, group_size, patch, resample)
+        super().__init__(size, width, widths, last_width, blocks, expansion, group_size, patch, resample)
         self.z_dim, self.num_classes, self.null_class, self.vector_dim = z_dim, num_classes, null_class, vector_dim
         first = self.widths[0]
         self.embed = embedding(num_classes, embed_dim, null_class, vector_dim)
@@ -266,6 +274,7 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         embed_dim: int = 64,
         width: int = 768,
         widths: Sequence[int] | None = None,
+        last_width: int | None = None,
         blocks: int | Sequence[int] = 2,
         expansion: float = 2,
         group_size: int | None = 16,
@@ -276,7 +285,7 @@ class R3GANDiscriminator(Recorded, _R3GAN):
         vector_dim: int = 0,
         resample: str = "bilinear",
     ):
-        super().__init__(size, width, widths, blocks, expansion, group_size, patch, resample)
+        super().__init__(size, width, widths, last_width, blocks, expansion, group_size, patch, resample)
         self.num_classes, self.null_class, self.vector_dim = num_classes, null_class, vector_dim
         first = self.widths[0]
         self.from_pixels: nn.Sequential = (

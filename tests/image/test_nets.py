@@ -87,6 +87,12 @@ def test_stage_widths_are_the_published_tables(size: int, widths: list[int]) -> 
     assert stage_widths(size, 768) == widths
 
 
+def test_last_width_doubles_downwards_to_the_width() -> None:
+    assert stage_widths(64, 128, 2, last_width=32) == [128, 128, 64, 32]
+    assert stage_widths(32, 128, 2, last_width=32) == [128, 64, 32]
+    assert stage_widths(16, 100, last_width=64) == [100, 100, 64]
+
+
 def test_the_published_block() -> None:
     block = Block(64, expansion=2, group_size=16)
     assert (block.w1.weight.shape, block.w2.weight.shape) == ((128, 64, 1, 1), (128, 16, 3, 3))
@@ -310,7 +316,11 @@ def test_odd_sizes_are_refused(family: str, size: int) -> None:
         ({"size": 16, "widths": [32, 32]}, r"widths=\[32, 32\] has 2 stages, but 16x16 .* take 3"),
         ({"size": 32, "widths": [32] * 4, "patch": 2}, "has 4 stages, .* patch=2 take 3"),
         ({"size": 8, "width": 20}, "40 inner channels are not whole groups of 16"),
-        ({"size": 16, "blocks": [1, 1]}, r"blocks=\[1, 1\]: give a number from 0, or one for each of the 3 stages"),
+        (
+            {"size": 16, "blocks": [1] * 4},
+            r"blocks=\[1, 1, 1, 1\]: give a number from 0, or one for each of the 3 stages",
+        ),
+        ({"size": 16, "last_width": 0}, "last_width=0; give the last stage a channel or more"),
         ({"size": 8, "blocks": -1}, "blocks=-1: give a number from 0"),
         (
             {"size": 16, "patch": 2, "resample": "strided", "pixel_kernel": 3},
@@ -345,6 +355,7 @@ def test_blocks_may_stand_where_they_are_cheap() -> None:
     for net in (R3GANGenerator, R3GANDiscriminator):
         model = net(16, 1, widths=[16, 8, 8], blocks=[2, 1, 0], group_size=None)
         assert [len(stage) for stage in model.stages] == [2, 1, 0]
+        assert [len(stage) for stage in net(32, 1, width=8, blocks=[1], group_size=None).stages] == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("patch", [1, 2])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard_recipes import FAMILIES, Data
+from PIL import Image
 
 from gan_kit.files import write_whole
 from gan_kit.types import UserError
@@ -110,12 +110,12 @@ def table(families: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def _best(families: dict[str, list[dict[str, Any]]], name: str, title: str) -> float | None:
-    """The best mean of a column that has a better end; of copies nobody is."""
+    """The best mean of a column that has a better end; of copies nobody is, nor where all are alike."""
     if name == "copies" or title[-1] not in "↓↑":
         return None
     means = [m for records in families.values() if math.isfinite(m := over_seeds(records, name, 3)[0])]
     pick: Callable[[list[float]], float] = min if title[-1] == "↓" else max
-    return pick(means) if means else None
+    return pick(means) if len(means) == 1 or len(set(means)) > 1 else None
 
 
 def ordering(families: dict[str, list[dict[str, Any]]]) -> str:
@@ -202,7 +202,7 @@ def any_sheet(records: Sequence[dict[str, Any]]) -> bool:
 
 
 def sheet_name(data: str, family: str) -> str:
-    return f"leaderboard_{data}_{family}.png"
+    return f"leaderboard_{data}_{family}.jpg"
 
 
 def write(out: Path, rows: Path, into: Path, sheets: Path, cpu_minutes: float, data: Sequence[Data]) -> None:
@@ -220,7 +220,8 @@ def write(out: Path, rows: Path, into: Path, sheets: Path, cpu_minutes: float, d
                 source = out / "entries" / name / family / str(record["key"]["seed"]) / "sheet.png"
                 if source.exists() and name in {d.name for d in data}:
                     sheets.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(source, sheets / sheet_name(name, family))
+                    with Image.open(source) as sheet:  # a tenth of the PNG's bytes, to stand in the repository
+                        sheet.save(sheets / sheet_name(name, family), quality=90)
                     break
     old = into.read_text(encoding="utf-8") if into.exists() else ""
     before, begun, rest = old.partition(BEGIN)

@@ -89,8 +89,8 @@ def test_a_failed_seed_is_told_and_not_averaged(report: ModuleType, module: Call
     text = report.page([record("dcgan", 0, 2.0), failed("dcgan", 1), failed("vit", 0)], 10.0, data, "results")
     assert "| `dcgan` (failed: seed 1) | 50 | **2.00** |" in text
     assert "- `vit`, seed 0: loss_d is not finite" in text
-    assert "[`dcgan`](results/leaderboard_fashion_mnist_dcgan.png)" in text
-    assert "leaderboard_fashion_mnist_vit.png" not in text
+    assert "[`dcgan`](results/leaderboard_fashion_mnist_dcgan.jpg)" in text
+    assert "leaderboard_fashion_mnist_vit.jpg" not in text
     with pytest.raises(UserError, match="3 CPU-minutes"):
         report.page([record("dcgan")], 3.0, data, "")
 

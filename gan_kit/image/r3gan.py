@@ -2,8 +2,8 @@
 
 A ResNet without normalisation: Fix-up style initialisation, grouped 3x3 convolutions in an inverted bottleneck,
 bilinear resampling, a bias only ahead of a non-linearity. `expansion`, `group_size`, `blocks`, `last_width`, `patch`,
-`pixel_kernel`, `dense`, `tanh` and `resample` are ours: their defaults are the published net, other values make it affordable on small
-machines, or quicker to learn there (docs/results.md).
+`pixel_kernel`, `dense`, `tanh` and `resample` are ours: their defaults are the published net, other values make it
+affordable on small machines, or quicker to learn there (docs/results.md).
 """
 
 from __future__ import annotations

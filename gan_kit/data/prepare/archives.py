@@ -157,6 +157,11 @@ def _zip_time(info: zipfile.ZipInfo) -> int:
 # tar
 
 
+def _tar_time(seconds: float) -> int:
+    """In nanoseconds, which fit 64 bits until 2261; 0 for what is no time: a tar can say anything, inf and nan too"""
+    return int(seconds * 1e9) if abs(seconds) < 9.2e9 else 0
+
+
 def tar_members(path: Path, kind: str, limits: Limits, report: Report) -> Iterator[Member]:
     """The regular files of a tar in its order, their bytes being all there. One pass, forward; constant memory."""
     with _opened(path, kind) as raw:
@@ -180,7 +185,7 @@ def tar_members(path: Path, kind: str, limits: Limits, report: Report) -> Iterat
             if not stream.skip_to(info.offset_data + info.size):
                 report(info.name, "cut off: its archive ends before it does")
                 return
-            yield Member(info.name, kind_of(head, info.name), info.size, int(info.mtime * 1e9), info.offset_data)
+            yield Member(info.name, kind_of(head, info.name), info.size, _tar_time(info.mtime), info.offset_data)
         # tarfile takes a damaged header for the end without a word
         reason = ""
         if stream.last.strip(b"\0"):

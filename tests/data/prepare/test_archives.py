@@ -351,3 +351,17 @@ def test_changed_bytes_never_make_it_stumble(tmp_path: Path, name: str, data) ->
     for found in listing.files:
         with contextlib.suppress(Unusable):
             assert len(read(found, 10**6)) == found.size
+
+
+@pytest.mark.parametrize("told", ["nan", "inf", "1e300", "-1e19", "5e9"])
+def test_a_tar_may_say_any_time(tmp_path: Path, told: str) -> None:
+    data = next(iter(PICTURES.values()))
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, headers in (("1.png", {"mtime": told}), ("2.png", {})):
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = len(data), headers
+            archive.addfile(member, io.BytesIO(data))
+    listing = scan(tmp_path)
+    assert contents(listing) == {"1.png": data, "2.png": data}
+    assert not listing.refused
+    assert listing.files[0].mtime_ns == (5 * 10**18 if told == "5e9" else 0)

@@ -220,7 +220,7 @@ def write(out: Path, rows: Path, into: Path, sheets: Path, cpu_minutes: float, d
                 source = out / "entries" / name / family / str(record["key"]["seed"]) / "sheet.png"
                 if source.exists() and name in {d.name for d in data}:
                     sheets.mkdir(parents=True, exist_ok=True)
-                    with Image.open(source) as sheet:  # a tenth of the PNG's bytes, to stand in the repository
+                    with Image.open(source) as sheet:  # a third of the PNG's bytes, to stand in the repository
                         sheet.save(sheets / sheet_name(name, family), quality=90)
                     break
     old = into.read_text(encoding="utf-8") if into.exists() else ""

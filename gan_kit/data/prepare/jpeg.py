@@ -10,6 +10,8 @@ import io
 import re
 from typing import TYPE_CHECKING
 
+from simplejpeg import decode_jpeg
+
 from gan_kit.data.prepare.types import Unusable
 
 if TYPE_CHECKING:
@@ -48,8 +50,6 @@ def _scan_of(data: bytes) -> tuple[int, dict[int, int]]:
 def check_all_there(data: bytes) -> None:
     """Whether a JPEG lacks its end marker and nothing else: all is in one sequential scan, whose bytes are just enough
     for its pixels. Raises Unusable."""
-    from simplejpeg import decode_jpeg
-
     start, markers = _scan_of(data)
     frame = markers.get(0xC0, markers.get(0xC1))
     components = data[frame + 9 : frame + 10] if frame is not None else b""
@@ -76,7 +76,6 @@ def decoded(image: Image) -> Image | None:
     Raises Unusable where bytes were missing, or said nothing that could be decoded.
     """
     from PIL import Image as pil
-    from simplejpeg import decode_jpeg
 
     source = getattr(image, "fp", None)
     if image.mode not in ("L", "RGB") or image.info.get(UNENDED) or not isinstance(source, io.BytesIO):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -108,15 +108,20 @@ def _overlap_of_full_rank(root1: Tensor, cov2: Tensor) -> Tensor | None:
         return None
     from scipy.linalg import eigh, lapack
 
-    # symmetric, and so the same in Fortran's order, as LAPACK takes it
-    product, failed = lapack.dsygst(cov2.numpy().T, root1.numpy(), itype=2, lower=1)
+    room = cov2.clone()  # one matrix's memory for all that follows: a new one costs as much as copying it
+    product, failed = lapack.dsygst(_fortran(room), root1.numpy(), itype=2, lower=1, overwrite_a=1)
     assert failed == 0
     values = torch.from_numpy(
         eigh(product, lower=True, eigvals_only=True, overwrite_a=True, driver="ev", check_finite=False)
     )
-    if values[0] < 16 * torch.finfo(values.dtype).eps * values[-1] and _cholesky(cov2)[1]:
+    if values[0] < 16 * torch.finfo(values.dtype).eps * values[-1] and _cholesky(room.copy_(cov2))[1]:
         return None  # zeros of a singular C2 would come back as the root of rounding
     return values.clamp(min=0).sqrt().sum()
+
+
+def _fortran(cov: Tensor) -> Any:
+    """The same memory in Fortran's order, as LAPACK takes it: a covariance is symmetric."""
+    return cov.numpy().T
 
 
 def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, root1: Tensor | None = None) -> Tensor:
@@ -136,24 +141,33 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, r
     # a feature that never varies on one side adds nothing to tr (C1 C2)^½; without those of C1, its root is Cholesky's
     live1, live2 = cov1.diagonal() > 0, cov2.diagonal() > 0
     live = live1 & live2
-    part2 = cov2 if live.all() else cov2[live][:, live]
+    part2 = _of(cov2, live)
     if root1 is not None and (live == live1).all():
         root = root1.double()[live]
     else:
-        root = cov_root(cov1 if live.all() else cov1[live][:, live])
+        root = cov_root(_of(cov1, live))
     overlap = _overlap_of_full_rank(root, part2)
     if overlap is None:
         overlap = _overlap(root, cov_root(part2))
     return ((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * overlap).clamp(min=0)
 
 
+def _of(cov: Tensor, live: Tensor) -> Tensor:
+    """The covariance (F, F) of those features alone."""
+    if live.all():
+        return cov
+    rows = live.nonzero()[:, 0]
+    return cov[rows[:, None], rows]
+
+
 def _cholesky(cov: Tensor) -> tuple[Tensor, int]:
-    """The lower factor of (F, F), in Fortran's order, and whether there is none: LAPACK's, without torch's copies."""
+    """The lower factor of (F, F), in Fortran's order and in its memory, and whether there is none: LAPACK's, without
+    torch's copies."""
     from scipy.linalg import lapack
 
     if not len(cov):
         return cov, 0
-    root, failed = lapack.dpotrf(cov.numpy().T, lower=1)
+    root, failed = lapack.dpotrf(_fortran(cov), lower=1, overwrite_a=1)
     return torch.from_numpy(root), failed
 
 
@@ -162,8 +176,8 @@ def cov_root(cov: Tensor) -> Tensor:
     vary, fewer samples than features)."""
     cov = cov.double()
     live = cov.diagonal() > 0
-    part = cov if live.all() else cov[live][:, live]
-    root, failed = _cholesky(part)
+    part = _of(cov, live)
+    root, failed = _cholesky(part.clone())
     if failed:
         values, vectors = torch.linalg.eigh(part)
         kept = values > len(values) * torch.finfo(values.dtype).eps * values[-1]

@@ -89,6 +89,18 @@ def test_features_that_never_vary_on_one_side_only_are_left_out_of_the_overlap()
     assert f.frechet_distance(still, zero, m1, c1).item() == pytest.approx(expected.item(), rel=1e-10)
 
 
+@pytest.mark.parametrize("n", [900, 400])
+def test_moments_are_left_as_they_were(n):
+    (m1, c1), (m2, c2) = given = [f.mean_and_cov(normal(n, 600, seed).double()) for seed in (1, 2)]
+    root = f.cov_root(c1)
+    before = [t.clone() for t in (m1, c1, m2, c2, root)]
+    expected = f.frechet_distance_of(*(normal(n, 600, seed).double() for seed in (1, 2)))
+    for root1 in (None, root):
+        assert f.frechet_distance(*given[0], *given[1], root1=root1).item() == pytest.approx(expected.item(), rel=1e-9)
+    for now, then in zip((m1, c1, m2, c2, root), before, strict=True):
+        assert torch.equal(now, then)
+
+
 def test_other_implementations_agree():
     from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
     from torchmetrics.image.fid import _compute_fid

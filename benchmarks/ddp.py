@@ -8,8 +8,9 @@ socket, which takes no CPU. A figure is the median of the rounds' ratios with th
 others use too says the same; but two OpenMP threads that share a core with somebody else wait for each other in a
 loop and slow down many times over: believe the throughput of a quiet machine only.
 
-Averaging and waiting is the share of a step that a rank spends in `average_gradients`. `--batch` counts the samples of
-both ranks together: what it costs to call torch's operations falls on each process whole, however few its samples are.
+Averaging and waiting is the share of a step that a rank spends in `average_gradients`, without what it does meanwhile.
+`--batch` counts the samples of both ranks together: what it costs to call torch's operations falls on each process
+whole, however few its samples are.
 """
 
 from __future__ import annotations
@@ -134,13 +135,18 @@ def serve(commands: Connection, rank: int, world: int, port: int, width: int, th
         where.set_world_size(world)
         strategy = DataParallel(cluster_environment=where)
 
-        def average(parameters: Any) -> None:
+        def average(parameters: Any, meanwhile: Callable[[], None] | None) -> None:
+            def timed() -> None:
+                began = time.perf_counter()
+                meanwhile()  # type: ignore[misc]
+                spent[0] -= time.perf_counter() - began
+
             began = time.perf_counter()
-            strategy.average_gradients(parameters)
+            strategy.average_gradients(parameters, meanwhile and timed)
             spent[0] += time.perf_counter() - began
 
         sides["ours"] = made(Bare, width, rank, world, average)
-        sides["per-net DDP"] = made(Wrapped, width, rank, world, lambda _: None)
+        sides["per-net DDP"] = made(Wrapped, width, rank, world, lambda *_: None)
     else:
         sides["alone"] = made(Bare, width, rank, world, None)
     while (told := commands.recv()) is not None:

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from gan_kit import _door
 from gan_kit.cost import StepCost, flops_of, step_cost
@@ -152,8 +152,8 @@ class Shapes:
         yield
 
 
-def training(name: str, classes: int) -> tuple[StepCost, int]:
-    """What a sample costs in that training, and how many there are; counted on shapes, nothing is computed."""
+def of_shapes(name: str, classes: int) -> tuple[Any, Batch, DictConfig]:
+    """That training's module and a batch for it, of shapes alone, and its config."""
     cfg = _door.compose("train", [f"+experiment=image/{name}"])
     cfg.spec = {"shape": [3, cfg.image_size, cfg.image_size], "num_classes": classes, "vector_dim": 0}
     cfg.model.init_seed = None
@@ -161,13 +161,19 @@ def training(name: str, classes: int) -> tuple[StepCost, int]:
         gan = instantiate(cfg.model, _convert_="all")
         gan.noise = lambda phase, n: Shapes(n)
         batch = Batch(torch.empty(8, *cfg.spec.shape), torch.zeros(8, dtype=torch.long) if classes else None)
+    return gan, batch, cfg
+
+
+def training(gan: Any, batch: Batch) -> StepCost:
+    """What a sample costs in that training; counted on shapes, nothing is computed."""
     # autocast knows no tensors of shapes alone
     with patch("torch.autocast", lambda *_, **__: nullcontext()), patch("torch.is_autocast_enabled", lambda *_: False):
-        return step_cost(gan, batch), cfg.budget_samples
+        return step_cost(gan, batch)
 
 
 def preset(name: str, classes: int) -> str:
-    cost, samples = training(name, classes)
+    gan, batch, cfg = of_shapes(name, classes)
+    cost, samples = training(gan, batch), cfg.budget_samples
     total = cost.total * samples
     cells = (f"{cost.total / 1e9:,.0f}", f"{samples / 1e6:,.0f}", digits(total / 1e18), digits(total / RATE / 3600))
     return f"| `image/{name}` | {' | '.join(cells)} |"

@@ -17,10 +17,8 @@ import time
 import numpy as np
 import torch
 from ddp import begun, nets
-from hydra.utils import instantiate
-from models import PRESETS, training
+from models import PRESETS, of_shapes, training
 
-from gan_kit import _door
 from gan_kit.data.loader import BatchLoader
 
 SIZES = (8, 16, 32, 64)
@@ -65,40 +63,45 @@ def here(width: int, rounds: int) -> None:
     latency, per_byte = line([float(b) for b in BYTES], [seconds["all-reduce", b] for b in BYTES])
     data = data_seconds(rounds)
     gradients = [4 * sum(p.numel() for p in net.parameters()) for net in nets(width)]
-    averaging = sum(latency + g * per_byte for g in gradients)
+    waiting = latency + gradients[0] * per_byte  # G's alone: D's travel while G makes the fakes of its half
     print(f"step: {1e3 * c:.2f} ms + {1e3 * s:.3f} ms a sample; data {1e6 * data:.1f} us a sample")
     print(
         f"all-reduce: {1e3 * latency:.2f} ms + {1e-9 / per_byte:.2f} GB/s; {sum(gradients) / 1e6:.2f} MB of gradients"
     )
     print("\n| samples a process | two processes, ms | the model, ms | measured / model |\n|---|---|---|---|")
     for size in SIZES:
-        measured, model = seconds["ours", 2 * size], c + (s + data) * size + averaging
+        measured, model = seconds["ours", 2 * size], c + (s + data) * size + waiting
         print(f"| {size} | {1e3 * measured:.1f} | {1e3 * model:.1f} | {measured / model:.2f} |")
 
 
 def gpus(tflops: float, node: float, network: float) -> None:
     """A prediction for R3GAN's presets: no GPU was at hand."""
     print(f"{tflops:g} TFLOP/s a GPU, {node:g} GB/s within a node of 8, {network:g} GB/s between nodes\n")
-    print("| preset | global batch | gradients | GPUs | compute, ms | all-reduce, ms | efficiency | hours |")
+    print("| preset | global batch | gradients | GPUs | compute, ms | waiting for sums, ms | efficiency | hours |")
     print("|---|---|---|---|---|---|---|---|")
     for name in (name for name in PRESETS if "r3gan" in name):
-        cost, budget = training(name, PRESETS[name])
-        cfg = _door.compose("train", [f"+experiment=image/{name}"])
-        cfg.spec = {"shape": [3, cfg.image_size, cfg.image_size], "num_classes": PRESETS[name]}
-        with torch.device("meta"):
-            both = [instantiate(cfg[part], _convert_="all") for part in ("generator", "discriminator")]
-        gradients = 4 * sum(p.numel() for net in both for p in net.parameters())
-        batch = cfg.data.batch_size
-        one = batch * cost.total / tflops / 1e12
-        for count in (1, 8, 64):
-            speed = 1e9 * (node if count <= 8 else network)
-            averaging = 2 * (count - 1) / count * gradients / speed
-            step = one / count + averaging
-            cells = (
-                f"`{name}`", f"{batch:,}", f"{gradients / 1e6:,.0f} MB", str(count), f"{1e3 * one / count:,.0f}",
-                f"{1e3 * averaging:.1f}", f"{one / count / step:.2f}", f"{budget / batch * step / 3600:,.0f}",
-            )  # fmt: skip
-            print(f"| {' | '.join(cells)} |", flush=True)
+        for row in foretold(name, tflops, node, network):
+            print(row, flush=True)
+
+
+def foretold(name: str, tflops: float, node: float, network: float) -> list[str]:
+    """The table's rows of a preset: 1, 8 and 64 GPUs."""
+    gan, few, cfg = of_shapes(name, PRESETS[name])
+    cost, batch = training(gan, few), cfg.data.batch_size
+    g_bytes, d_bytes = (4 * sum(p.numel() for p in net.parameters()) for net in (gan.generator, gan.discriminator))
+    one, forward = (batch * flops / tflops / 1e12 for flops in (cost.total, cost.generator))
+    rows = []
+    for count in (1, 8, 64):
+        speed = 1e9 * (node if count <= 8 else network)
+        of_g, of_d = (2 * (count - 1) / count * size / speed for size in (g_bytes, d_bytes))
+        waiting = of_g + max(of_d - forward / count, 0.0)  # D's travel while G makes the fakes of its half
+        step = one / count + waiting
+        cells = (
+            f"`{name}`", f"{batch:,}", f"{(g_bytes + d_bytes) / 1e6:,.0f} MB", str(count), f"{1e3 * one / count:,.0f}",
+            f"{1e3 * waiting:.1f}", f"{one / count / step:.2f}", f"{cfg.budget_samples / batch * step / 3600:,.0f}",
+        )  # fmt: skip
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
 
 
 def main() -> None:

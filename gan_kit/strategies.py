@@ -76,17 +76,28 @@ class DataParallel(DDPStrategy):
                 stacklevel=2,
             )
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Each gradient becomes its mean over all ranks; one message a dtype."""
+    def average_gradients(
+        self, parameters: Iterable[nn.Parameter], meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        """Each gradient becomes its mean over all ranks; one message a dtype.
+
+        meanwhile: work that needs none of the means, done while they are under way. Running statistics, which it may
+            change, then wait for the next message: their mean is the same at the end
+        """
         grads = [p.grad for p in parameters if p.grad is not None]  # the same set on all ranks: they take one step
         if not grads:
             return
         words = torch.tensor(self._telling, device=grads[0].device)
-        averaged = [*grads, *self._statistics, words]
+        averaged = [*grads, *(self._statistics if meanwhile is None else ()), words]
+        messages = []
         for dtype in dict.fromkeys(t.dtype for t in averaged):
             some = [t for t in averaged if t.dtype == dtype]
             flat = torch.cat([t.flatten() for t in some])
-            dist.all_reduce(flat)
+            messages.append((some, flat, dist.all_reduce(flat, async_op=True)))
+        if meanwhile is not None:
+            meanwhile()
+        for some, flat, work in messages:
+            work.wait()
             flat /= self.world_size
             means = [m.view_as(t) for t, m in zip(some, flat.split([t.numel() for t in some]), strict=True)]
             torch._foreach_copy_(some, means)

@@ -82,10 +82,11 @@ def test_costs_of_trainings_are_told(models: ModuleType, name: str) -> None:
 
 
 def test_a_step_of_r3gan_by_hand(models: ModuleType) -> None:
-    cost, samples = models.training("cifar10_r3gan", 10)
+    gan, batch, cfg = models.of_shapes("cifar10_r3gan", 10)
+    cost = models.training(gan, batch)
     once = cost.generator  # D, the generator mirrored, costs as much
     assert cost.d_step == pytest.approx(7 * once, rel=0.01)  # G, then D on reals and fakes and back by weights and x
     assert cost.g_step == pytest.approx(6 * once, rel=0.01)  # D on reals, G and D, back through D by x and G by both
     for penalty in cost.penalties.values():  # back to x, and back through that
         assert penalty == pytest.approx(3 * once, rel=0.01)
-    assert samples == 250_000_000
+    assert cfg.budget_samples == 250_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -99,6 +100,7 @@ class GAN(Players):
             )
         self.prior, self.n_critic, self.label_dropout = prior or Normal(), n_critic, label_dropout
         self.terms, self.pseudo_p, self.top_k = dict(terms or {}), pseudo_p, top_k
+        self._ahead: tuple[BatchNoise, Tensor | None, Tensor, Latent] | None = None  # fakes of G's half, made in D's
         self.follow(pseudo_p=pseudo_p, **{f"term_{name}": term for name, term in self.terms.items()})
         for term in self.terms.values():
             term.prepare(generator)
@@ -109,8 +111,12 @@ class GAN(Players):
         self.set_schedules()
         opt_g, opt_d = self.optimizers()
         seen = len(batch.x) * self.world_size
-        self.descend(opt_d, self.d_loss, batch, phase=0, clip=self.clip_d)
-        if self.step % self.n_critic == 0:
+        both = self.step % self.n_critic == 0
+        self._ahead = None
+        # of micro-batches, only one has its graph in memory
+        meanwhile = partial(self.go_ahead, batch) if both and self.accumulate == 1 else None
+        self.descend(opt_d, self.d_loss, batch, phase=0, clip=self.clip_d, meanwhile=meanwhile)
+        if both:
             with frozen(self.discriminator):
                 self.descend(opt_g, self.g_loss, batch, phase=1, clip=self.clip_g)
             if self.ema:
@@ -126,9 +132,18 @@ class GAN(Players):
             real = self.deceived(real, y, noise)
         return self.critic_loss(real, fake, y, noise, latent)
 
+    def go_ahead(self, batch: Batch) -> None:
+        """Make the fakes of G's half, which D's step does not change, while D's gradients travel."""
+        noise = self.noise(1, len(batch.x))
+        y = self.labels(batch.y, noise)
+        self._ahead = (noise, y, *self.fakes(y, noise))
+
     def g_loss(self, real: Tensor, y: Tensor | None, noise: BatchNoise) -> Tensor:
-        y = self.labels(y, noise)
-        fake, latent = self.fakes(y, noise)
+        if self._ahead is None:
+            y = self.labels(y, noise)
+            fake, latent = self.fakes(y, noise)
+        else:
+            (noise, y, fake, latent), self._ahead = self._ahead, None
         critique = self.critic(y, noise)
         due = {name: term for name, term in self.terms.items() if term.due(self.step // self.n_critic)}
         on_real = None

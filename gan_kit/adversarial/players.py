@@ -102,8 +102,19 @@ class Players(L.LightningModule):
 
     # ---- the step -------------------------------------------------------------------------------------------
 
-    def descend(self, opt: Any, loss_of: Callable[..., Tensor], batch: Batch, phase: int, clip: float | None) -> None:
-        """One optimiser step on the batch, whose micro-batches' gradients add up to the whole batch's."""
+    def descend(
+        self,
+        opt: Any,
+        loss_of: Callable[..., Tensor],
+        batch: Batch,
+        phase: int,
+        clip: float | None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        """One optimiser step on the batch, whose micro-batches' gradients add up to the whole batch's.
+
+        meanwhile: what may be done between the last gradient and the step, while ranks wait for each other's
+        """
         opt.zero_grad()
         noise = self.noise(phase, len(batch.x))
         for start, stop in self.cuts(len(batch.x)):
@@ -112,7 +123,7 @@ class Players(L.LightningModule):
             self.manual_backward(loss_of(batch.x[start:stop], y, noise.part(start, stop)) * share)
         if self.world_size > 1:
             strategy: Any = self.trainer.strategy
-            strategy.average_gradients(p for group in opt.param_groups for p in group["params"])
+            strategy.average_gradients((p for group in opt.param_groups for p in group["params"]), meanwhile)
         if clip is not None:
             torch.nn.utils.clip_grad_norm_([p for group in opt.param_groups for p in group["params"]], clip)
         opt.step()

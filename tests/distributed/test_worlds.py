@@ -101,7 +101,15 @@ def make(recipe: str, accumulate: int, init_seed: int) -> tuple[GAN, Any]:
     return gan, DigitsData(PadTo(16), BATCH, labels=bool(getattr(g, "num_classes", 0)), hflip=True, val_fraction=0.1)
 
 
-def fit(recipe: str, folder: Path, rank: int = 0, world: int = 1, port: int = 0, accumulate: int = 1) -> None:
+def fit(
+    recipe: str,
+    folder: Path,
+    rank: int = 0,
+    world: int = 1,
+    port: int = 0,
+    accumulate: int = 1,
+    kind: type[DataParallel] = DataParallel,
+) -> None:
     if world > 1:
         os.environ.update({k: str(v) for k, v in environment(rank, world, port).items()})
         torch.set_num_threads(1)
@@ -109,7 +117,7 @@ def fit(recipe: str, folder: Path, rank: int = 0, world: int = 1, port: int = 0,
     trainer = L.Trainer(
         accelerator="cpu",
         devices=world,
-        strategy=DataParallel(timeout_minutes=1) if world > 1 else "auto",
+        strategy=kind(timeout_minutes=1) if world > 1 else "auto",
         max_epochs=-1,
         default_root_dir=folder,
         logger=False,
@@ -176,6 +184,56 @@ def test_training_does_not_depend_on_the_number_of_processes(recipe: str, tmp_pa
             assert len(here) == len(there)
             for a, b in zip(here, there, strict=True):
                 assert a == pytest.approx(b, rel=2e-3, abs=1e-5), f"{name}: {file}"
+
+
+class OneAfterTheOther(DataParallel):
+    def average_gradients(self, parameters: Any, meanwhile: Any = None) -> None:
+        super().average_gradients(parameters)
+
+
+class Both(DataParallel):
+    """As it is, and counts how often there was something to do meanwhile."""
+
+    ahead = 0
+
+    def average_gradients(self, parameters: Any, meanwhile: Any = None) -> None:
+        Both.ahead += meanwhile is not None
+        super().average_gradients(parameters, meanwhile)
+
+
+def fit_ahead(strategy: type[DataParallel], recipe: str, folder: Path, rank: int, port: int) -> None:
+    RECIPES["bn"] = lambda: ((DCGANGenerator(**DC), DCGANDiscriminator(**DC)), NonSaturating(), {}, {})
+    fit(recipe, folder, rank, 2, port, kind=strategy)
+    if strategy is Both:
+        (folder / f"{rank}.txt").write_text(str(Both.ahead))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "recipe, times", [("relativistic R1 R2, classes", 5), ("WGAN-GP, two critic steps", 3), ("bn", 5)]
+)
+def test_what_is_made_while_gradients_travel_changes_nothing(recipe: str, times: int, tmp_path: Path) -> None:
+    found = {}
+    for strategy in (Both, OneAfterTheOther):
+        folder = tmp_path / strategy.__name__
+        folder.mkdir()
+        port = free_port()
+        given = [(strategy, recipe, folder, rank, port) for rank in range(2)]
+        processes = [_CONTEXT.Process(target=fit_ahead, args=args) for args in given]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+        found[strategy] = [torch.load(folder / f"{rank}.pt")["state"] for rank in range(2)]
+    assert [(tmp_path / "Both" / f"{rank}.txt").read_text() for rank in range(2)] == [str(times)] * 2
+    (a, b), (after, _) = found[Both], found[OneAfterTheOther]
+    for key, value in a.items():
+        assert torch.equal(value, b[key]), f"ranks differ in {key}"
+        if "running_" in key:  # the mean over ranks of means over steps, or the other way round
+            torch.testing.assert_close(value, after[key], rtol=1e-5, atol=1e-7, msg=key)
+        else:
+            assert torch.equal(value, after[key]), key
 
 
 def fit_batch_norm(folder: Path, rank: int, port: int) -> None:

@@ -1,12 +1,13 @@
 """What data parallel training costs: two processes of one thread against one process of two, and our strategy against
 a DistributedDataParallel around each net.
 
-    python benchmarks/ddp.py [--width 16] [--batch 64 128 256] [--rounds 8] [--steps 8]
+    python benchmarks/ddp.py [--batch 64 128 256] [--rounds 6] [--steps 16]
 
-Two ranks run for the whole time and take turns with one process of two threads: while one works, the others wait in a
-socket, which takes no CPU. A figure is the median of the rounds' ratios with their quartiles, so that a machine that
-others use too says the same; but two OpenMP threads that share a core with somebody else wait for each other in a
-loop and slow down many times over: believe the throughput of a quiet machine only.
+The training is that of an experiment made for two cores, image/fashion_mnist_r3gan. Two ranks run for the whole time
+and take turns with one process of two threads: while one works, the others wait in a socket, which takes no CPU. A
+figure is the median of the rounds' ratios with their quartiles, so that a machine that others use too says the same;
+but two OpenMP threads that share a core with somebody else wait for each other in a loop and slow down many times
+over: believe the throughput of a quiet machine only.
 
 Averaging and waiting is the share of a step that a rank spends in `average_gradients`, without what it does meanwhile.
 `--batch` counts the samples of both ranks together: what it costs to call torch's operations falls on each process
@@ -23,7 +24,6 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any
@@ -31,20 +31,19 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from hydra.utils import instantiate
 from lightning.fabric.plugins.environments import LightningEnvironment
-from torch import Tensor, nn
+from omegaconf import OmegaConf
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel as DDP
 
-from gan_kit.adversarial import EMA, GAN, R1, Relativistic
-from gan_kit.image import R3GANDiscriminator, R3GANGenerator
+from gan_kit import _door
+from gan_kit.adversarial import GAN
 from gan_kit.noise import Noise
 from gan_kit.strategies import DataParallel
 from gan_kit.types import Batch
 
-
-def nets(width: int) -> tuple[nn.Module, nn.Module]:
-    shape: Any = {"widths": [4 * width, 2 * width, width], "blocks": 1, "expansion": 1, "group_size": None, "patch": 2}
-    return R3GANGenerator(32, 1, 10, **shape), R3GANDiscriminator(32, 1, 10, **shape)
+PRESET = "image/fashion_mnist_r3gan"
 
 
 class Bare(GAN):
@@ -81,10 +80,12 @@ class Bare(GAN):
         loss.backward()
 
 
-def made(kind: type[Bare], width: int, rank: int, world: int, average: Any) -> Bare:
-    torch.manual_seed(0)
-    adam = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.99), fused=True)
-    gan = kind(*nets(width), Relativistic(), adam, adam, {"r1": R1(0.5, every=8)}, ema=EMA(1000))
+def made(kind: type[Bare], rank: int, world: int, average: Any) -> Bare:
+    cfg = _door.compose("train", [f"+experiment={PRESET}"])
+    cfg.spec = {"shape": [1, 32, 32], "num_classes": 10, "vector_dim": 0}
+    OmegaConf.set_struct(cfg, False)
+    del cfg.model["_target_"]
+    gan = kind(**instantiate(cfg.model, _convert_="all"))
     gan.wrap()
     gan.begin(rank, world, average)
     return gan
@@ -121,7 +122,7 @@ def batch_of(size: int, rank: int, world: int) -> Batch:
     return Batch(x[mine], (torch.arange(size) % 10)[mine])
 
 
-def serve(commands: Connection, rank: int, world: int, port: int, width: int, threads: int) -> None:
+def serve(commands: Connection, rank: int, world: int, port: int, threads: int) -> None:
     """Take steps when told to; -> (seconds, seconds of them in average_gradients, D's last loss). The side "all-reduce"
     sums so many bytes over the ranks instead."""
     warnings.simplefilter("ignore")  # torch's, of the wrapper's strides and arguments
@@ -145,10 +146,10 @@ def serve(commands: Connection, rank: int, world: int, port: int, width: int, th
             strategy.average_gradients(parameters, meanwhile and timed)
             spent[0] += time.perf_counter() - began
 
-        sides["ours"] = made(Bare, width, rank, world, average)
-        sides["per-net DDP"] = made(Wrapped, width, rank, world, lambda *_: None)
+        sides["ours"] = made(Bare, rank, world, average)
+        sides["per-net DDP"] = made(Wrapped, rank, world, lambda *_: None)
     else:
-        sides["alone"] = made(Bare, width, rank, world, None)
+        sides["alone"] = made(Bare, rank, world, None)
     while (told := commands.recv()) is not None:
         side, size, steps = told
         if side == "all-reduce":
@@ -186,7 +187,7 @@ def quartiles(values: list[float]) -> str:
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
-def begun(width: int, threads_alone: int) -> tuple[Callable[..., tuple[float, float, float]], Callable[[], None]]:
+def begun(threads_alone: int) -> tuple[Callable[..., tuple[float, float, float]], Callable[[], None]]:
     """Two ranks of one thread and a process alone. -> turn(side, batch, steps) -> seconds, share of averaging, D's
     loss; and what ends the processes."""
     os.environ.pop("OMP_NUM_THREADS", None)
@@ -195,7 +196,7 @@ def begun(width: int, threads_alone: int) -> tuple[Callable[..., tuple[float, fl
     lines, processes = [], []
     for rank, world, threads in ((0, 2, 1), (1, 2, 1), (0, 1, threads_alone)):
         ours, theirs = context.Pipe()
-        given = (theirs, rank, world, port, width, threads)
+        given = (theirs, rank, world, port, threads)
         processes.append(context.Process(target=serve, args=given, daemon=True))
         processes[-1].start()
         theirs.close()  # or a process that fails is waited for
@@ -219,13 +220,13 @@ def begun(width: int, threads_alone: int) -> tuple[Callable[..., tuple[float, fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 128, 256], help="global; a row of the table each")
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=8, help="of a turn; one in eight takes the penalty")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=16, help="of a turn; one in sixteen takes the penalties")
     a = parser.parse_args()
-    turn, end = begun(a.width, threads_alone=2)
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, width {a.width}, {a.rounds} rounds")
+    turn, end = begun(threads_alone=2)
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, {PRESET}")
+    print(f"{a.rounds} rounds of {a.steps} steps: ", end="")
     print("median (quartiles)\n")
     rows = [measured(size, a.steps, a.rounds, turn) for size in a.batch]
     end()

@@ -1,11 +1,12 @@
 """The model of docs/scaling.md: fitted to what is measured here, held against steps it has not seen, and what it
 foretells of R3GAN's presets on GPUs.
 
-    python benchmarks/scaling.py [--width 16] [--rounds 5]
+    python benchmarks/scaling.py [--rounds 5]
     python benchmarks/scaling.py --only gpus --tflops 30 --node-gbytes 200 --network-gbytes 25     measures nothing
 
 A step of a process with b samples takes c + s b: c is what calling torch costs however few they are. Summing g bytes
-over two processes takes l + g / w. Both are lines by least squares through medians; the nets are benchmarks/ddp.py's.
+over two processes takes l + g / w. Both are lines by least squares through medians; the training is that of
+benchmarks/ddp.py.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import time
 
 import numpy as np
 import torch
-from ddp import begun, nets
+from ddp import Bare, begun, made
 from models import PRESETS, of_shapes, training
 
 from gan_kit.data.loader import BatchLoader
 
 SIZES = (8, 16, 32, 64)
 BYTES = (2**14, 2**18, 2**20, 2**22)
-STEPS = 8  # one of them takes the penalty
+STEPS = 16  # one of them takes the penalties
 
 
 def line(x: list[float], y: list[float]) -> tuple[float, float]:
@@ -46,9 +47,9 @@ def data_seconds(rounds: int) -> float:
     return statistics.median(seconds)
 
 
-def here(width: int, rounds: int) -> None:
+def here(rounds: int) -> None:
     torch.set_num_threads(1)
-    turn, end = begun(width, threads_alone=1)
+    turn, end = begun(threads_alone=1)
     calls = [("alone", size, STEPS) for size in SIZES] + [("all-reduce", size, 30) for size in BYTES]
     calls += [("ours", 2 * size, STEPS) for size in SIZES]
     for call in calls:
@@ -62,7 +63,8 @@ def here(width: int, rounds: int) -> None:
     c, s = line([float(b) for b in SIZES], [seconds["alone", b] for b in SIZES])
     latency, per_byte = line([float(b) for b in BYTES], [seconds["all-reduce", b] for b in BYTES])
     data = data_seconds(rounds)
-    gradients = [4 * sum(p.numel() for p in net.parameters()) for net in nets(width)]
+    gan = made(Bare, 0, 1, None)
+    gradients = [4 * sum(p.numel() for p in net.parameters()) for net in (gan.generator, gan.discriminator)]
     waiting = latency + gradients[0] * per_byte  # G's alone: D's travel while G makes the fakes of its half
     print(f"step: {1e3 * c:.2f} ms + {1e3 * s:.3f} ms a sample; data {1e6 * data:.1f} us a sample")
     print(
@@ -106,7 +108,6 @@ def foretold(name: str, tflops: float, node: float, network: float) -> list[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tflops", type=float, default=30)
     parser.add_argument("--node-gbytes", type=float, default=200)
@@ -114,7 +115,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("here", "gpus"))
     a = parser.parse_args()
     if a.only != "gpus":
-        here(a.width, a.rounds)
+        here(a.rounds)
     if a.only != "here":
         print()
         gpus(a.tflops, a.node_gbytes, a.network_gbytes)

@@ -141,14 +141,19 @@ def fit(
     torch.save(found, folder / f"{rank}.pt")
 
 
-def fit_as(world: int, recipe: str, folder: Path) -> None:
-    port = free_port()
-    processes = [_CONTEXT.Process(target=fit, args=(recipe, folder, r, world, port)) for r in range(world)]
+def together(target: Any, *given: tuple[Any, ...]) -> None:
+    """A process for each, which are to end well."""
+    processes = [_CONTEXT.Process(target=target, args=args) for args in given]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
-    assert [process.exitcode for process in processes] == [0] * world
+    assert [process.exitcode for process in processes] == [0] * len(given)
+
+
+def fit_as(world: int, recipe: str, folder: Path) -> None:
+    port = free_port()
+    together(fit, *((recipe, folder, rank, world, port) for rank in range(world)))
 
 
 def rows(path: Path) -> list[dict[str, float]]:
@@ -218,13 +223,7 @@ def test_what_is_made_while_gradients_travel_changes_nothing(recipe: str, times:
         folder = tmp_path / strategy.__name__
         folder.mkdir()
         port = free_port()
-        given = [(strategy, recipe, folder, rank, port) for rank in range(2)]
-        processes = [_CONTEXT.Process(target=fit_ahead, args=args) for args in given]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(60)
-            assert process.exitcode == 0
+        together(fit_ahead, *((strategy, recipe, folder, rank, port) for rank in range(2)))
         found[strategy] = [torch.load(folder / f"{rank}.pt")["state"] for rank in range(2)]
     assert [(tmp_path / "Both" / f"{rank}.txt").read_text() for rank in range(2)] == [str(times)] * 2
     (a, b), (after, _) = found[Both], found[OneAfterTheOther]
@@ -249,12 +248,7 @@ def fit_batch_norm(folder: Path, rank: int, port: int) -> None:
 @pytest.mark.slow
 def test_batch_norm_is_warned_about_once_and_its_statistics_agree(tmp_path: Path) -> None:
     port = free_port()
-    processes = [_CONTEXT.Process(target=fit_batch_norm, args=(tmp_path, r, port)) for r in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    together(fit_batch_norm, *((tmp_path, rank, port) for rank in range(2)))
     said = [(tmp_path / f"{r}.txt").read_text().splitlines() for r in range(2)]
     assert [len(s) for s in said] == [1, 0]
     assert "1/2 of each batch" in said[0][0]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gan_kit.evaluate import functional as f
+from gan_kit.evaluate.frechet import trace_of_root
 from gan_kit.types import UserError
 
 
@@ -27,6 +28,13 @@ def white(n: int, dims: int, seed: int) -> Tensor:
 def clusters(n: int, seed: int, classes: int = 10, dims: int = 8, spread: float = 0.3) -> tuple[Tensor, Tensor]:
     y = torch.arange(n) % classes
     return normal(10, dims, 99, scale=3)[y] + normal(n, dims, seed, scale=spread), y
+
+
+def nuclear(a: Tensor, b: Tensor) -> Tensor:
+    """The Fréchet distance by the singular values of the centred features' inner products: without a covariance."""
+    x, y = ((z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (a, b))
+    overlap = torch.linalg.svdvals(x @ y.T).sum()
+    return (a.mean(0) - b.mean(0)).square().sum() + x.square().sum() + y.square().sum() - 2 * overlap
 
 
 # ---- Fréchet --------------------------------------------------------------------------------------------------
@@ -57,10 +65,7 @@ def test_singular_covariances_and_features_that_never_vary(n, m, dead):
     a, b = normal(n, 32, 1).relu().double(), normal(m, 32, 2, 0.5).relu().double()
     a[:, :dead] = 0
     b[:, 3 : 3 + dead] = 1
-    # the nuclear norm of the centred features' inner products needs no covariance at all
-    x, y = (a - a.mean(0)) / (n - 1) ** 0.5, (b - b.mean(0)) / (m - 1) ** 0.5
-    overlap = torch.linalg.svdvals(x @ y.T).sum()
-    expected = (a.mean(0) - b.mean(0)).square().sum() + x.square().sum() + y.square().sum() - 2 * overlap
+    expected = nuclear(a, b)
     for found in (f.frechet_distance_of(a, b), f.frechet_distance(*f.mean_and_cov(a), *f.mean_and_cov(b))):
         assert found.item() == pytest.approx(expected.item(), rel=1e-8)
     for z in (a, b):
@@ -87,6 +92,48 @@ def test_features_that_never_vary_on_one_side_only_are_left_out_of_the_overlap()
     still, zero = torch.full((600,), 0.5).double(), torch.zeros(600, 600).double()
     expected = (m1 - still).square().sum() + c1.trace()
     assert f.frechet_distance(still, zero, m1, c1).item() == pytest.approx(expected.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("decades", [0, 3])
+@pytest.mark.parametrize("dead", [0, 3])
+def test_many_features_of_any_spectrum(decades, dead):
+    scale = torch.logspace(0, -decades, 560).double()
+    a, b = normal(900, 560, 1).double() * scale, normal(800, 560, 2, 0.3).double() * scale
+    mix = torch.linalg.qr(normal(560, 560, 3).double()).Q
+    a, b = a @ mix, b @ mix
+    b[:, 7 : 7 + dead] = 1
+    expected = nuclear(a, b).item()
+    assert f.frechet_distance_of(a, b).item() == pytest.approx(expected, rel=1e-9)
+    assert f.frechet_distance(*f.mean_and_cov(a), *f.mean_and_cov(b)).item() == pytest.approx(expected, rel=1e-9)
+    assert f.frechet_distance(*f.mean_and_cov(b), *f.mean_and_cov(a)).item() == pytest.approx(expected, rel=1e-9)
+    few = nuclear(a, b[:300]).item()  # a covariance with zeros, on either side
+    assert f.frechet_distance(*f.mean_and_cov(a), *f.mean_and_cov(b[:300])).item() == pytest.approx(few, rel=1e-9)
+    assert f.frechet_distance(*f.mean_and_cov(b[:300]), *f.mean_and_cov(a)).item() == pytest.approx(few, rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1, 1e9])
+def test_the_trace_of_a_root_is_the_integral_of_log_determinants(scale):
+    n = 600
+    steps = 2 * np.ones(n) * scale, -np.ones(n - 1) * scale  # eigenvalues 4 sin²(k π / 2 (n + 1)): the sum is closed
+    found, singular = trace_of_root(*steps)
+    assert found == pytest.approx((1 / np.tan(np.pi / (4 * (n + 1))) - 1) * scale**0.5, rel=1e-10)
+    assert not singular
+
+    values = np.logspace(0, -20, n) * scale
+    found, singular = trace_of_root(values, np.zeros(n - 1))
+    assert found == pytest.approx(np.sqrt(values).sum(), rel=1e-10)
+    assert singular, "what is that small may be rounding"
+
+    values[::2] = 0
+    found, singular = trace_of_root(values, np.zeros(n - 1))
+    assert found == pytest.approx(np.sqrt(values).sum(), rel=1e-10)
+    assert singular
+
+    path = np.full(n, 2.0), -np.ones(n - 1)  # a path's Laplacian has one zero
+    path[0][[0, -1]] = 1
+    found, singular = trace_of_root(*path)
+    assert found == pytest.approx(2 * np.sin(np.arange(n) * np.pi / (2 * n)).sum(), rel=1e-9)
+    assert singular
 
 
 @pytest.mark.parametrize("n", [900, 400])

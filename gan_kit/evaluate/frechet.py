@@ -92,9 +92,8 @@ def _fitted(x: Tensor) -> _Gaussian:
 
 def _distance(a: _Gaussian, b: _Gaussian) -> Tensor:
     overlap = _overlap(a.root, b.root) if a.cov is None or b.cov is None else _overlap_of_covs(a, a.cov, b.cov)
-    return ((a.mean - b.mean).square().sum() + a.trace + b.trace - 2 * overlap).clamp(
-        min=0
-    )  # rounding may leave -1e-12
+    distance = (a.mean - b.mean).square().sum() + a.trace + b.trace - 2 * overlap
+    return distance.clamp(min=0)  # rounding may leave -1e-12
 
 
 def _overlap(root1: Tensor, root2: Tensor) -> Tensor:
@@ -210,9 +209,8 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor, r
     mean1, cov1, mean2, cov2 = (t.double() for t in (mean1, cov1, mean2, cov2))
     if not all(t.sum().isfinite() for t in (mean1, cov1, mean2, cov2)):  # NaN and inf stay in a sum
         raise UserError("the features' mean or covariance is not finite; look for NaN or inf in the samples")
-    return _distance(
-        _Gaussian(mean1, cov=cov1, root=None if root1 is None else root1.double()), _Gaussian(mean2, cov=cov2)
-    )
+    root1 = None if root1 is None else root1.double()
+    return _distance(_Gaussian(mean1, cov=cov1, root=root1), _Gaussian(mean2, cov=cov2))
 
 
 def _cholesky(cov: Tensor) -> tuple[Tensor, int]:

@@ -5,9 +5,9 @@
 
 The Inception runs with random weights: its speed does not depend on them. Rounds are interleaved; the medians' ratio is
 what counts. How long a root takes scipy depends on the covariances' spectrum, so there are three kinds of moments: of a
-narrow spectrum, of six decades, and of 2048 features of Fashion-MNIST. Ours is called twice: other libraries leave the
-machine's memory as they do, and what that costs a first call is none of the algorithm's time, but a user's. How far each result is from the reference, which
-squares nothing (singular values of the QR factors of the features), stands beside it.
+narrow spectrum, of six decades, and of 2048 features of Fashion-MNIST. Ours is called twice in a row: a first call
+after another library waits longer for its memory. How far each result is from the reference, which squares nothing
+(singular values of the QR factors of the features), stands beside it.
 """
 
 from __future__ import annotations

@@ -154,23 +154,26 @@ def trace_of_root(diagonal: Any, beside: Any, step: float = 0.4) -> tuple[float,
 
     n, ratio = len(diagonal), math.exp(-step)
     bound = float(np.abs(diagonal).max() + 2 * np.abs(beside).max())  # no eigenvalue is greater
+    if not bound:
+        return 0.0, True
+    diagonal, beside = diagonal / bound, beside / bound  # so that no square overflows
     squares = float((diagonal**2).sum() + 2 * (beside**2).sum())
-    u = math.log(1e4 * bound) / 2
+    u = math.log(1e4) / 2
     # above u: log(1 + y) = y - y²/2, of y = x e^-2u
     total = float(diagonal.sum()) * math.exp(-u) * ratio / (1 - ratio)
     total -= squares / 2 * math.exp(-3 * u) * ratio**3 / (1 - ratio**3)
     while True:
         scale = math.exp(2 * u)
         pivots, _, failed = lapack.dpttrf(diagonal / scale + 1, beside / scale)
-        if failed or scale < 1e-32 * bound:  # rounding has made an eigenvalue negative, or nothing is left below
+        if failed or scale < 1e-32:  # rounding has made an eigenvalue negative, or nothing is left below
             break
         log_det = float(np.log(pivots).sum())
         total += math.exp(u) * log_det
         u -= step
     # below u: what is left of T + e^2u is T
     total += math.exp(u + step) * (log_det * ratio / (1 - ratio) + 2 * n * step * ratio / (1 - ratio) ** 2)
-    least = 16 * np.finfo(float).eps * bound
-    return total * step / math.pi, bool(lapack.dpttrf(diagonal - least, beside)[2])
+    singular = lapack.dpttrf(diagonal - 16 * np.finfo(float).eps, beside)[2] > 0
+    return total * step / math.pi * bound**0.5, singular
 
 
 def _part(cov: Tensor, live: Tensor, room: Any = None) -> Tensor:

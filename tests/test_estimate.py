@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -131,6 +134,26 @@ def test_trainings_that_are_no_gans_are_counted_as_a_whole(experiment: str, nets
         forward = flops_of(lambda: net(torch.zeros(2, 1, 16, 16))) / 2
         # forward, by the weights, by the inputs but for the pictures
         assert 2 * forward < told["flops_per_training_sample"] < 3 * forward
+
+
+LARGE = """
+import os, sys
+held = bytearray(1_000_000_000)
+held[::4096] = b"1" * len(held[::4096])
+os.execv(sys.executable, [sys.executable, "-m", "gan_kit.estimate", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.slow
+def test_memory_is_not_hidden_by_what_the_program_that_started_it_held(tmp_path: Path) -> None:
+    out = tmp_path / "told.json"
+    root = str(Path(__file__).resolve().parents[1])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    subprocess.run(
+        [sys.executable, "-c", LARGE, *DIGITS, "steps=6", f"out={out}"],
+        cwd=tmp_path, env=env, capture_output=True, timeout=240, check=True,
+    )  # fmt: skip
+    assert 10 < json.loads(out.read_text())["peak_memory_bytes"] / 2**20 < 400
 
 
 def test_the_peak_is_that_of_the_device() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import multiprocessing
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -90,9 +89,9 @@ def originals_of_sounds() -> list[tuple[str, bytes]]:
 
 
 @contextmanager
-def watched() -> Iterator[dict[int, float]]:
-    """Most memory that each process below this one held, MiB, by process. Decoders are the fork server's children,
-    which getrusage does not count."""
+def watched(root: int) -> Iterator[dict[int, float]]:
+    """Most memory that process `root` and each one below it held, MiB, by process. Decoders are the fork server's
+    children, which getrusage does not count. What else the test's own process has started is not looked at."""
     most: dict[int, float] = {}
     done = threading.Event()
 
@@ -103,10 +102,10 @@ def watched() -> Iterator[dict[int, float]]:
                 with suppress(OSError, KeyError):  # it has ended
                     facts = dict(line.split(":", 1) for line in path.read_text().splitlines())
                     found[int(path.parent.name)] = int(facts["PPid"]), int(facts["VmHWM"].split()[0]) / 1024
-            below = {os.getpid()}
+            below = {root} & set(found)
             while more := {pid for pid, (parent, _) in found.items() if parent in below} - below:
                 below |= more
-            for pid in below - {os.getpid()}:
+            for pid in below:
                 most[pid] = found[pid][1]
 
     thread = threading.Thread(target=watch)
@@ -138,8 +137,9 @@ def test_damaged_files_are_samples_or_are_told(what: str, tmp_path: Path) -> Non
         args=(root, tmp_path / "out", domain, settings, limits),
         kwargs={"workers": 1, "report": False, "progress": False},
     )
-    with watched() as most:
-        process.start()
+    process.start()
+    assert process.pid is not None
+    with watched(process.pid) as most:
         process.join()
     assert process.exitcode == 0
     rows = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").open()]

@@ -185,10 +185,10 @@ def decoding(home: Path, rounds: int, workers: int, widths: list[int] | None = N
     """A worker's part alone, in this process, by CPU time."""
     from gan_kit.data import Resize
     from gan_kit.data.prepare import Images, Limits, segments
-    from gan_kit.data.prepare.decoding import _keep_memory
+    from gan_kit.data.prepare.decoding import keep_memory
     from gan_kit.data.prepare.scan import scan
 
-    _keep_memory()
+    keep_memory()
     domain = Images(Resize(64))
     for size, count in PHOTOGRAPHS:
         if widths and size[0] not in widths:

@@ -123,7 +123,7 @@ class Build:
         """For each sample, in order: its cluster, whether it stays, its split and its label."""
         signatures, digest, quality, flagged = self.gather()
         n = len(self.file_of)
-        self.near = self.domain.near(signatures, self.progress)
+        self.near = self.domain.near(signatures, self.progress, self.workers)
         equal = near_pairs(np.ascontiguousarray(digest).view(np.uint64), radius=0)
         elsewhere = np.diff(self.file_of[self.near.same], axis=1)[:, 0] != 0
         # clips of one recording and frames of one animation may be as alike as they are

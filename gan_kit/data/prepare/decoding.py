@@ -20,7 +20,7 @@ from gan_kit.data.prepare.found import FoundFiles
 from gan_kit.data.prepare.segments import Limits, Segment
 from gan_kit.data.prepare.types import Domain, Found
 
-__all__ = ["decode_all", "load_decoders"]
+__all__ = ["decode_all", "keep_memory", "load_decoders"]
 
 FILES_A_SEGMENT = 64
 BYTES_A_SEGMENT = 2**25  # of files; also a 16th of what is left, so that no process is the last by far, but
@@ -103,10 +103,10 @@ def _worker() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
-    _keep_memory()
+    keep_memory()
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """A picture's pages are used for the next one. glibc would hand them back to the system after each, only to have
     them cleared and mapped anew: a fifth of the time at 512 x 512. At most KEPT of memory stay so."""
     with contextlib.suppress(OSError, AttributeError):  # another C library

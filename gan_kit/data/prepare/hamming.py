@@ -9,29 +9,29 @@ Cost for N codes and a chunk of t bits with radius a: N sum_k C(t, k) questions,
 when bits are independent. m is chosen by that sum, with the collisions of a sample of the real codes in place of 2^-t;
 with chunks of log2 N bits it grows as N to the power 1 + H(r / bits), H the binary entropy (their section 3.1), and
 comparing all pairs is what is left for a large radius. Memory: the codes twice more, tables of 8 (2^t + 6 N) bytes with
-2^t <= 4 N, a block of candidates, and the pairs found.
+2^t <= 4 N, a block of candidates, and the pairs found. An `Index` keeps the tables of all chunks, in half the bytes a
+number, for queries that come in parts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 
 from gan_kit.types import UserError
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
+__all__ = ["Index", "clusters", "near_pairs"]
 
-__all__ = ["clusters", "near_pairs"]
-
-BLOCK = 1 << 16  # candidates compared, and codes asking, at once: few enough for a core's cache
+BLOCK = 1 << 15  # candidates compared, and codes asking, at once: few enough for a core's cache
 SAMPLE = 4096  # codes whose collisions choose the chunks
 WIDEST = 24  # bits of a key: a table of 128 MiB
 ASK, COMPARE = 12.0, 20.0  # ns for one question, for one candidate
+MOST = 200_000_000  # pairs
+ROW = np.int32  # two thousand million codes are more than memory
 
 
 class Chunk(NamedTuple):
@@ -57,45 +57,58 @@ class Chunk(NamedTuple):
         return out.astype(np.int64)
 
 
-def near_pairs(
-    codes: np.ndarray,
-    radius: int,
-    queries: np.ndarray | None = None,
-    progress: bool = False,
-    most: int = 200_000_000,
-) -> np.ndarray:
+def near_pairs(codes: np.ndarray, radius: int, progress: bool = False, most: int = MOST) -> np.ndarray:
     """Rows of codes that differ by at most `radius` bits: exact, nothing is missed.
 
-    codes: (N, W) uint64, a code of 64 W bits a row -> (P, 2) int64, sorted, each pair once
-
-    Without queries, pairs (i, j) of rows with i < j. Rows with equal codes come as a chain (i0, i1), (i1, i2), ..., and
-    two different near codes as the pair of their first rows: N equal codes give N - 1 pairs, and what hangs together
-    through the pairs is the same as through all of them.
-    queries: (M, W) uint64: then all pairs (row of queries, row of codes), each one of them
+    codes: (N, W) uint64, a code of 64 W bits a row -> (P, 2) int64, sorted, each pair (i, j) once, i < j; rows with
+        equal codes come as a chain (i0, i1), (i1, i2), ..., and two different near codes as the pair of their first
+        rows: N equal codes give N - 1 pairs, and what hangs together through the pairs is the same as through all
     most: so many pairs at the most
 
     Raises UserError for a radius that pairs everything with everything, or more than `most` pairs.
     """
-    codes = _checked(codes)
-    bits = 64 * codes.shape[1]
-    if not 0 <= radius < bits:
-        raise UserError(f"radius={radius} of codes of {bits} bits; set it from 0 to below {bits}")
-    if queries is None:
-        first, group = _grouped(codes)
-        order = np.argsort(group, kind="stable")
-        equal = group[order[1:]] == group[order[:-1]]
-        chain = np.stack([order[:-1][equal], order[1:][equal]], 1)
-        near = first[_search(codes[first], None, radius, progress, most)]
-        near.sort(axis=1)
-        pairs = np.concatenate([chain, near])
-    else:
-        queries = _checked(queries)
-        if queries.shape[1] != codes.shape[1]:
-            raise UserError(f"queries of {64 * queries.shape[1]} bits among codes of {bits} bits; make both alike")
-        (first, group), (asks, asked) = _grouped(codes), _grouped(queries)
-        pairs = _search(codes[first], queries[asks], radius, progress, most)
-        pairs = _expanded(_expanded(pairs, 1, group, most), 0, asked, most)
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    from tqdm import tqdm
+
+    _check(codes, radius)
+    first, group = _grouped(codes)
+    order = np.argsort(group, kind="stable")
+    equal = group[order[1:]] == group[order[:-1]]
+    pairs = [np.stack([order[:-1][equal], order[1:][equal]], 1)]
+    if radius and len(first) > 1:
+        plan = _plan(codes[first], len(first), radius, itself=True)
+        keys = sum(c.num_masks for c in plan)
+        with tqdm(total=keys, desc="near", unit="key", disable=None if progress else True) as bar:
+            tables = (_Table(chunk, codes[first]) for chunk in plan)  # one at a time
+            pairs.append(np.sort(first[_search(tables, None, radius, most, bar.update)], axis=1))
+    found = np.concatenate(pairs)
+    return found[np.lexsort((found[:, 1], found[:, 0]))]
+
+
+class Index:
+    """Codes among which others are looked for, a part of them after another.
+
+    codes: (N, W) uint64; radius: bits that may differ; num_queries: about so many come at a time, which decides what is
+    the fastest
+
+    Raises UserError as `near_pairs` does.
+    """
+
+    def __init__(self, codes: np.ndarray, radius: int, num_queries: int):
+        _check(codes, radius)
+        self.width, self.radius = codes.shape[1], radius
+        first, self._group = _grouped(codes)
+        chunks = _plan(codes[first], num_queries, radius, itself=False) if len(first) else []
+        self._tables = [_Table(chunk, codes[first]) for chunk in chunks]
+
+    def near(self, queries: np.ndarray, most: int = MOST) -> np.ndarray:
+        """(M, W) uint64 -> (P, 2) int64: all pairs (row of queries, row of codes) within the radius, sorted"""
+        _check(queries)
+        if queries.shape[1] != self.width:
+            raise UserError(
+                f"queries of {64 * queries.shape[1]} bits among codes of {64 * self.width} bits; make both alike"
+            )
+        pairs = _expanded(_search(self._tables, queries, self.radius, most), self._group, most)
+        return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
 def clusters(n: int, pairs: np.ndarray) -> np.ndarray:
@@ -114,10 +127,12 @@ def clusters(n: int, pairs: np.ndarray) -> np.ndarray:
     return root
 
 
-def _checked(codes: np.ndarray) -> np.ndarray:
+def _check(codes: np.ndarray, radius: int = 0) -> None:
     if codes.dtype != np.uint64 or codes.ndim != 2 or codes.shape[1] == 0:
         raise UserError(f"codes of shape {codes.shape} and type {codes.dtype}; give (N, W) uint64 with W >= 1")
-    return codes
+    if not 0 <= radius < 64 * codes.shape[1]:
+        bits = 64 * codes.shape[1]
+        raise UserError(f"radius={radius} of codes of {bits} bits; set it from 0 to below {bits}")
 
 
 def _grouped(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -131,108 +146,112 @@ def _grouped(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order[new], group
 
 
-def _expanded(pairs: np.ndarray, side: int, group: np.ndarray, most: int) -> np.ndarray:
-    """Each pair once for every row in the group that its `side` names."""
+def _expanded(pairs: np.ndarray, group: np.ndarray, most: int) -> np.ndarray:
+    """Each pair once for every row in the group that its right side names."""
     rows = np.argsort(group, kind="stable")
     sizes = np.bincount(group)
-    ends = np.cumsum(sizes)
-    times = sizes[pairs[:, side]]
-    _check_most(int(times.sum()), most)
-    out = np.repeat(pairs, times, axis=0)
-    within = np.arange(len(out)) - np.repeat(np.cumsum(times) - times, times)
-    out[:, side] = rows[(ends - sizes)[out[:, side]] + within]
-    return out
+    starts = np.cumsum(sizes) - sizes
+    _check_most(int(sizes[pairs[:, 1]].sum()), most)
+    which, places = _runs(starts[pairs[:, 1]], sizes[pairs[:, 1]])
+    return np.stack([pairs[which, 0], rows[places]], 1)
 
 
-def _search(codes: np.ndarray, queries: np.ndarray | None, radius: int, progress: bool, most: int) -> np.ndarray:
-    """Pairs among U different codes (i < j is not promised), or between different queries and different codes."""
-    from tqdm import tqdm
+class _Keyed:
+    """Different codes in the order of their keys in one chunk, so that a bucket's lie side by side."""
 
-    n = len(codes)
-    if n == 0 or (queries is not None and len(queries) == 0):
-        return np.zeros((0, 2), np.int64)
-    if queries is None and (n == 1 or radius == 0):
-        return np.zeros((0, 2), np.int64)
-    plan = _plan(codes, n if queries is None else len(queries), radius, queries is None)
-    found = np.zeros(0, np.int64)
-    with tqdm(total=sum(c.num_masks for c in plan), desc="near", unit="key", disable=None if progress else True) as bar:
-        for chunk in plan:
-            new, total = [found], 0
-            for pairs in _through(chunk, codes, queries, radius, bar):
-                total += len(pairs)
+    def __init__(self, chunk: Chunk, codes: np.ndarray):
+        keys = chunk.keys(codes)
+        order = np.argsort(keys.astype(np.uint16) if len(chunk.bits) <= 16 else keys, kind="stable")  # 16 by radix
+        self.keys, self.rows, self.words = keys[order].astype(ROW), order.astype(ROW), codes[order].T.copy()
+
+
+class _Table(_Keyed):
+    """The same to be asked: bucket k is `sizes[k]` codes from `starts[k]` on."""
+
+    def __init__(self, chunk: Chunk, codes: np.ndarray):
+        super().__init__(chunk, codes)
+        self.chunk = chunk
+        sizes = np.bincount(self.keys, minlength=1 << len(chunk.bits))
+        self.filled, self.sizes, self.starts = sizes > 0, sizes.astype(ROW), (np.cumsum(sizes) - sizes).astype(ROW)
+
+
+def _search(
+    tables: Iterable[_Table],
+    asked: np.ndarray | None,
+    radius: int,
+    most: int,
+    done: Callable[[], object] = lambda: None,
+) -> np.ndarray:
+    """Within the radius: (row of `asked`, row of codes), or (i, j), i < j, among the codes themselves."""
+    found, n = np.zeros(0, np.int64), 1
+    for table in tables:
+        n = len(table.rows)
+        asking = table if asked is None else _Keyed(table.chunk, asked)
+        new, total = [found], 0
+        for mask in table.chunk.masks():
+            for left, right in _meeting(table, asking, mask):
+                i, j = _compared(table, asking, left, right, radius)
+                if asking is table:  # another chunk may find them the other way round
+                    i, j = np.minimum(i, j), np.maximum(i, j)
+                total += len(i)
                 _check_most(total, most)
-                new.append(pairs)
-            found = np.unique(np.concatenate(new))  # one pair may be near in several chunks
-            _check_most(len(found), most)
+                new.append(i.astype(np.int64) * n + j)
+            done()
+        found = np.unique(np.concatenate(new))  # one pair may be near in several chunks
+        _check_most(len(found), most)
     return np.stack(np.divmod(found, n), 1)
 
 
-def _through(
-    chunk: Chunk, codes: np.ndarray, queries: np.ndarray | None, radius: int, bar: tqdm[NoReturn]
-) -> Iterator[np.ndarray]:
-    """Near pairs whose keys differ in few bits, as left N + right, a block at a time."""
-    n = len(codes)
-    keys = chunk.keys(codes)
-    order = _order(keys, chunk)
-    keys = keys[order]
-    columns = np.ascontiguousarray(codes[order].T)  # a bucket's codes lie side by side
-    table = np.zeros((1 << len(chunk.bits)) + 1, np.int64)  # bucket k is rows table[k] to table[k + 1] of them
-    np.cumsum(np.bincount(keys, minlength=1 << len(chunk.bits)), out=table[1:])
-    if queries is None:
-        asking, left_order, left_columns = keys, order, columns
-    else:
-        asking = chunk.keys(queries)
-        left_order = _order(asking, chunk)
-        asking = asking[left_order]
-        left_columns = np.ascontiguousarray(queries[left_order].T)
-    for mask in chunk.masks():
-        for at in range(0, len(asking), BLOCK):
-            some = asking[at : at + BLOCK]
-            wanted = some ^ mask
-            start, stop = table[wanted], table[wanted + 1]
-            if queries is None and mask == 0:
-                start = np.arange(at + 1, at + len(some) + 1)  # the rest of its own bucket
-            elif queries is None:
-                stop = np.where(wanted > some, stop, start)  # each two buckets meet once
-            for asks, right in _blocks(start, stop):
-                left, right = _compared(left_columns, columns, asks + at, right, radius)
-                i, j = left_order[left], order[right]
-                yield i * n + j if queries is not None else np.minimum(i, j) * n + np.maximum(i, j)
-        bar.update()
+def _meeting(table: _Table, asking: _Keyed, mask: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Places of those that ask, and of codes whose keys differ from theirs in the bits of `mask`."""
+    itself = asking is table
+    for at in range(0, len(asking.keys), BLOCK):
+        some = asking.keys[at : at + BLOCK].astype(np.int64)
+        wanted = some ^ mask
+        there = table.filled.take(wanted)
+        if itself and mask:
+            there &= wanted > some  # each two buckets meet once
+        rows = np.flatnonzero(there)  # of truths: of numbers it takes four times as long
+        wanted = wanted[rows]
+        starts, counts = table.starts[wanted], table.sizes[wanted]
+        if itself and not mask:  # the rest of its own bucket
+            counts = starts + counts - (rows + at + 1)
+            rows = rows[counts > 0]
+            starts, counts = rows + at + 1, counts[counts > 0]
+        yield rows + at, starts
+        more = np.flatnonzero(counts > 1)  # few, as there are about as many buckets as codes
+        for which, right in _blocks(starts[more] + 1, counts[more] - 1):
+            yield rows[more[which]] + at, right
 
 
-def _order(keys: np.ndarray, chunk: Chunk) -> np.ndarray:
-    small = keys.astype(np.uint16) if len(chunk.bits) <= 16 else keys  # which NumPy sorts by radix
-    return np.argsort(small, kind="stable")
-
-
-def _blocks(start: np.ndarray, stop: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Candidates (row, start[row] .. stop[row] - 1) of all rows, about BLOCK at a time, at most BLOCK + N."""
-    counts = stop - start
-    rows = np.flatnonzero(counts)
-    counts, starts = counts[rows], start[rows]
-    ends = np.cumsum(counts)
+def _blocks(starts: np.ndarray, counts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`_runs`, about BLOCK places at a time, and no more than BLOCK and one run's."""
+    ends = np.cumsum(counts, dtype=np.int64)
     a = 0
-    while a < len(rows):
-        done = ends[a - 1] if a else 0
-        b = max(a + 1, int(np.searchsorted(ends, done + BLOCK, side="right")))
-        times = counts[a:b]
-        left = np.repeat(rows[a:b], times)
-        right = np.arange(len(left)) + np.repeat(starts[a:b] - (ends[a:b] - times - done), times)
-        yield left, right
+    while a < len(counts):
+        b = max(a + 1, int(np.searchsorted(ends, (ends[a - 1] if a else 0) + BLOCK, side="right")))
+        which, places = _runs(starts[a:b], counts[a:b])
+        yield which + a, places
         a = b
 
 
+def _runs(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(R,) runs start .. start + count - 1 one after another: which run, and the place"""
+    which = np.repeat(np.arange(len(counts)), counts)
+    return which, np.arange(len(which)) + (starts - (np.cumsum(counts, dtype=np.int64) - counts))[which]
+
+
 def _compared(
-    a: np.ndarray, b: np.ndarray, left: np.ndarray, right: np.ndarray, radius: int
+    table: _Table, asking: _Keyed, left: np.ndarray, right: np.ndarray, radius: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Those candidates within the radius; a, b: (W, N) uint64."""
-    distance = np.zeros(len(left), np.int64)
-    for x, y in zip(a, b, strict=True):
-        distance += _ones(x[left] ^ y[right])
-        near = distance <= radius  # a word is enough to turn most away
-        left, right, distance = left[near], right[near], distance[near]
-    return left, right
+    """Rows of those candidates that are within the radius."""
+    distance: np.ndarray | None = None
+    for x, y in zip(asking.words, table.words, strict=True):
+        ones = _ones(x[left] ^ y[right])
+        distance = ones if distance is None else distance + ones
+        near = np.flatnonzero(distance <= radius)  # a word is enough to turn most away
+        left, right, distance = left[near], right[near], distance[near].astype(np.int64)
+    return asking.rows[left], table.rows[right]
 
 
 def _plan(codes: np.ndarray, num_queries: int, radius: int, itself: bool) -> list[Chunk]:

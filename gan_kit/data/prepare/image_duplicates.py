@@ -15,10 +15,13 @@ and offset). Asking costs as many look-ups a picture as there are windows, and i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from mmap import mmap
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gan_kit.data.prepare.hamming import clusters, near_pairs
+from gan_kit.data.prepare.hamming import Index, clusters, near_pairs
+from gan_kit.data.prepare.helpers import in_processes
 from gan_kit.data.prepare.image_signature import COLOUR, LENGTH, LUMA, SIDE
 from gan_kit.data.prepare.types import Near
 from gan_kit.types import UserError
@@ -41,13 +44,13 @@ LIGHT = 230  # from here on a brighter copy's lights may be clipped, which chang
 LIKELY = 0.65  # correlation of the thumbnails before they are aligned
 CROP_SCALE = 0.98  # nearer to 1 is a trimmed edge, not a crop
 BLOCK = 512  # pairs or pictures at once: a few megabytes
-ASKED = 1 << 17  # windows of pictures asked for at once
 STRANGERS, CROP_STRANGERS = 50.0, 1.0  # candidates of a picture, and of a window, on average
 LISTED = 3  # doubtful pairs of a picture
 
 
-def near(signatures: np.ndarray, progress: bool = False, crops: bool = True) -> Near:
-    """Pairs among (N, 1152) uint8 signatures, which may be a memmap.
+def near(signatures: np.ndarray, progress: bool = False, workers: int = 1, crops: bool = True) -> Near:
+    """Pairs among (N, 1152) uint8 signatures, which may be a memmap. Crops of a mapped file's are searched for by
+    `workers` processes.
 
     same: copies, mirrored or not, of pictures with some fine structure
     doubtful: "flat": copies as far as one can tell, but there is little to tell by; pictures of one colour come as a
@@ -75,7 +78,7 @@ def near(signatures: np.ndarray, progress: bool = False, crops: bool = True) -> 
     pairs = pairs[~is_same]
     if crops:
         rows = np.flatnonzero(~flat & (first == np.arange(len(first))))
-        pairs = np.concatenate([pairs, *_crops(signatures, codes[:, :1], rows, progress)])
+        pairs = np.concatenate([pairs, *_crops(signatures, codes[:, :1], rows, workers, progress)])
     doubtful = _listed(_rows(np.stack([first[pairs["i"]], first[pairs["j"]]], 1), pairs["word"], pairs["score"]))
     return Near(same, np.stack([doubtful["i"], doubtful["j"]], 1), tuple(WORDS[w] for w in doubtful["word"]))
 
@@ -134,12 +137,17 @@ def _hats(at: np.ndarray) -> np.ndarray:
     return np.maximum(0, 1 - np.abs(at[..., None] - np.arange(SIDE))).astype(np.float32)
 
 
-def _codes(luma: np.ndarray, down: np.ndarray, across: np.ndarray, bits: int) -> np.ndarray:
-    """(B, 32, 32) -> (B, bits / 64) uint64: the signs of the first `bits` coefficients"""
-    top = int(ORDER[:bits].max()) + 1
-    coefficients = down[:top] @ luma @ across[:top].T
-    positive = coefficients[:, ORDER[:bits, 0], ORDER[:bits, 1]] > 0
-    return np.ascontiguousarray(np.packbits(positive, axis=1)).view(np.uint64)
+def _codes(luma: np.ndarray) -> np.ndarray:
+    """(B, 32, 32) -> (B, 2) uint64: the signs of its lowest 128 coefficients"""
+    whole = _cosines()
+    return _signs(whole @ luma @ whole.T, 128)
+
+
+def _signs(coefficients: np.ndarray, bits: int) -> np.ndarray:
+    """(..., V, H) -> (..., bits / 64) uint64: the signs of the first `bits` in ORDER"""
+    places = ORDER[:bits, 0] * coefficients.shape[-1] + ORDER[:bits, 1]
+    positive = (coefficients > 0).reshape(*coefficients.shape[:-2], -1).take(places, -1)
+    return np.packbits(positive, axis=-1).view(np.uint64)
 
 
 def _mirrored(codes: np.ndarray) -> np.ndarray:
@@ -152,10 +160,9 @@ def _read(signatures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     n = len(signatures)
     codes = np.empty((n, 2), np.uint64)
     deviation, fine, level = (np.empty(n, np.float32) for _ in range(3))
-    whole = _cosines()
     for rows in _blocks(np.arange(n)):
         luma = _luma(signatures, rows)
-        codes[rows] = _codes(luma, whole, whole, 128)
+        codes[rows] = _codes(luma)
         deviation[rows] = luma.std(axis=(1, 2))
         fine[rows] = _fine(luma).std(axis=(1, 2))
         level[rows] = luma.mean(axis=(1, 2))
@@ -177,10 +184,11 @@ def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
 def _candidates(codes: np.ndarray, rows: np.ndarray, radius: int, progress: bool) -> np.ndarray:
     """(P, 3): i, j of rows, and 1 where j is compared mirrored; equal codes as chains"""
     radius = _radius(codes[rows], radius, STRANGERS)
-    straight = rows[near_pairs(codes[rows], radius, None, progress)]
+    straight = rows[near_pairs(codes[rows], radius, progress)]
     _, first = np.unique(codes[rows], axis=0, return_index=True)
     one_each = rows[first]
-    turned = one_each[near_pairs(codes[one_each], radius, _mirrored(codes[one_each]), progress)]
+    asked = codes[one_each]
+    turned = one_each[Index(asked, radius, len(asked)).near(_mirrored(asked))]
     turned = turned[turned[:, 0] < turned[:, 1]]
     flag = np.repeat([0, 1], [len(straight), len(turned)])
     return np.column_stack([np.concatenate([straight, turned]), flag]).astype(np.int64)
@@ -303,47 +311,85 @@ def _recoloured(a: np.ndarray, b: np.ndarray, mirrored: np.ndarray, light: np.nd
 # Crops
 
 
-def _windows() -> Iterator[tuple[float, float, float]]:
-    """x, y, side of windows so dense that a crop of 0.8 to 0.95 of the side is near one of them"""
-    for side in (0.825, 0.875, 0.925):
-        starts = np.linspace(0, 1 - side, int(np.ceil((1 - side) / 0.05)) + 1)
-        for y in starts:
-            for x in starts:
-                yield float(x), float(y), side
+# Windows so dense that a crop of 0.8 to 0.95 of the side is near one of them: side, and where it may begin
+WINDOWS = [(side, np.linspace(0, 1 - side, steps)) for side, steps in ((0.825, 5), (0.875, 4), (0.925, 3))]
+BOXES = np.array([(x, y, side, side) for side, starts in WINDOWS for y in starts for x in starts], np.float32)
 
 
-def _crops(signatures: np.ndarray, codes: np.ndarray, rows: np.ndarray, progress: bool) -> Iterator[np.ndarray]:
+def _codes_of_windows(luma: np.ndarray) -> np.ndarray:
+    """(B, 32, 32) -> (B, 50) uint64, in the order of BOXES: of each window the signs of its lowest 64 coefficients"""
+    top = int(ORDER[:64].max()) + 1
+    codes = []
+    for side, starts in WINDOWS:
+        # windows beside each other share their rows, those above each other their columns
+        cosines = np.concatenate([_cosines(start, side)[:top] for start in starts])
+        coefficients = (cosines @ luma @ cosines.T).reshape(-1, len(starts), top, len(starts), top)
+        codes.append(_signs(coefficients.transpose(0, 1, 3, 2, 4), 64).reshape(len(luma), -1))
+    return np.concatenate(codes, axis=1)
+
+
+def _crops(
+    signatures: np.ndarray, codes: np.ndarray, rows: np.ndarray, workers: int, progress: bool
+) -> Iterator[np.ndarray]:
     """Pairs of rows of which one shows a part of the other, as PAIR."""
     from tqdm import tqdm
 
-    radius = _radius(codes[rows], CROP_RADIUS, CROP_STRANGERS)
-    windows = np.array(list(_windows()), np.float32)
-    together = max(1, ASKED // max(1, len(rows)))  # so that few pictures do not mean 50 searches
-    bar = tqdm(total=len(windows), desc="crops", unit="window", disable=None if progress else True)
-    for start in range(0, len(windows), together):
-        some = windows[start : start + together]
-        cosines = [(_cosines(y, side), _cosines(x, side)) for x, y, side in some]
-        asked = np.empty((len(some), len(rows), 1), np.uint64)
-        for at in range(0, len(rows), BLOCK):
-            luma = _luma(signatures, rows[at : at + BLOCK])
-            for k, (down, across) in enumerate(cosines):
-                asked[k, at : at + BLOCK] = _codes(luma, down, across, 64)
-        found = near_pairs(codes[rows], radius, asked.reshape(-1, 1))
-        which, picture = np.divmod(found[:, 0], max(1, len(rows)))
-        found = np.column_stack([which, rows[picture], rows[found[:, 1]]])[picture != found[:, 1]]
-        for block in _blocks(found):
-            box = some[block[:, 0]][:, [0, 1, 2, 2]]
-            block = block[:, 1:]
-            a, b = _luma(signatures, block[:, 0]), _luma(signatures, block[:, 1])
-            likely = _correlation(_sampled(a, box), b) > LIKELY
-            block, a, b, box = block[likely], a[likely], b[likely], box[likely]
-            box, moved = _aligned(a, b, box)
-            fine = _correlation(_fine(moved), _fine(b))
-            inside = (box > -0.05).all(1) & (box[:, 2:] > 0.6).all(1) & (box[:, :2] + box[:, 2:] < 1.05).all(1)
-            good = inside & (fine >= CROP)
-            yield _rows(block[good], CROP_WORD, fine[good])
-        bar.update(len(some))
-    bar.close()
+    codes = codes[rows]
+    parts = list(_blocks(rows))
+    told = codes, rows, _radius(codes, CROP_RADIUS, CROP_STRANGERS)
+    if workers > 1 and len(parts) > 1 and (file := _File.of(signatures)):
+        found = in_processes(_Crops, (file, *told), parts, min(workers, len(parts)))
+    else:
+        found = map(_Crops(signatures, *told), parts)
+    with tqdm(total=len(rows), desc="crops", unit="picture", disable=None if progress else True) as bar:
+        for part, pairs in zip(parts, found, strict=True):
+            yield pairs
+            bar.update(len(part))
+
+
+class _File(NamedTuple):
+    """A whole file's array as other processes can open it, where sending it would be too much."""
+
+    path: str
+    dtype: np.dtype[Any]
+    offset: int
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> _File | None:
+        if not isinstance(array, np.memmap) or not isinstance(array.base, mmap):  # a slice's base is an array
+            return None
+        return cls(str(array.filename), array.dtype, array.offset, array.shape)
+
+
+class _Crops:
+    """Among codes (R, 1) of these rows, what shows windows of some: rows -> pairs, as PAIR."""
+
+    def __init__(self, signatures: np.ndarray | _File, codes: np.ndarray, rows: np.ndarray, radius: int):
+        if isinstance(signatures, _File):
+            signatures = np.memmap(signatures.path, signatures.dtype, "r", signatures.offset, signatures.shape)
+        self.signatures, self.rows = signatures, rows
+        self.index = Index(codes, radius, BLOCK * len(BOXES))
+
+    def __call__(self, some: np.ndarray) -> np.ndarray:
+        found = self.index.near(_codes_of_windows(_luma(self.signatures, some)).reshape(-1, 1))
+        picture, window = np.divmod(found[:, 0], len(BOXES))
+        pairs = np.column_stack([some[picture], self.rows[found[:, 1]], window])
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+        return np.concatenate([np.zeros(0, PAIR), *(_shown(self.signatures, block) for block in _blocks(pairs))])
+
+
+def _shown(signatures: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """(P, 3) of rows and a window of the first -> those of which the first, about there, shows the second, as PAIR"""
+    box = BOXES[pairs[:, 2]]
+    a, b = _luma(signatures, pairs[:, 0]), _luma(signatures, pairs[:, 1])
+    likely = _correlation(_sampled(a, box), b) > LIKELY
+    pairs, a, b, box = pairs[likely], a[likely], b[likely], box[likely]
+    box, moved = _aligned(a, b, box)
+    fine = _correlation(_fine(moved), _fine(b))
+    inside = (box > -0.05).all(1) & (box[:, 2:] > 0.6).all(1) & (box[:, :2] + box[:, 2:] < 1.05).all(1)
+    good = inside & (fine >= CROP)
+    return _rows(pairs[good, :2], CROP_WORD, fine[good])
 
 
 def _boxes(n: int, x: float, y: float, side: float) -> np.ndarray:

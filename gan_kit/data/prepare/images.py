@@ -162,8 +162,8 @@ class Images(Domain):
         side = max(image.size) if getattr(self.transform, "fit", "") == "pad" else min(image.size)
         return isinstance(self.transform, Resize) and side < self.transform.size
 
-    def near(self, signatures: np.ndarray, progress: bool = False) -> Near:
-        return image_duplicates.near(signatures, progress, self.crops)
+    def near(self, signatures: np.ndarray, progress: bool = False, workers: int = 1) -> Near:
+        return image_duplicates.near(signatures, progress, workers, self.crops)
 
     def sheet(self, rows: list[np.ndarray], columns: int) -> bytes:
         """Pictures side by side as they are; small ones are enlarged by whole pixels to 64 or more."""

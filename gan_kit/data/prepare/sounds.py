@@ -180,7 +180,7 @@ class Sounds(Domain):
                 flags=tuple(dict.fromkeys(warned)),
             )
 
-    def near(self, signatures: np.ndarray, progress: bool = False) -> Near:
+    def near(self, signatures: np.ndarray, progress: bool = False, workers: int = 1) -> Near:
         return sound_duplicates.near(signatures, progress)
 
     def sheet(self, rows: list[np.ndarray], columns: int) -> bytes:

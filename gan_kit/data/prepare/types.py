@@ -108,8 +108,11 @@ class Domain(ABC):
         return items
 
     @abstractmethod
-    def near(self, signatures: np.ndarray, progress: bool = False) -> Near:
-        """Near-duplicates among N signatures (N, ...), perhaps a memmap; memory beside them grows as N, not N^2."""
+    def near(self, signatures: np.ndarray, progress: bool = False, workers: int = 1) -> Near:
+        """Near-duplicates among N signatures (N, ...), perhaps a memmap; memory beside them grows as N, not N^2.
+
+        workers: processes that may search; what is found does not depend on them
+        """
 
     @abstractmethod
     def sheet(self, rows: list[np.ndarray], columns: int) -> bytes:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_kit.data.prepare import hamming
-from gan_kit.data.prepare.hamming import clusters, near_pairs
+from gan_kit.data.prepare.hamming import Index, clusters, near_pairs
 from gan_kit.types import UserError
 
 
@@ -68,7 +68,7 @@ def test_queries_get_every_row_that_is_near(n: int, m: int, radius: int, seed: i
     pool = planted(60, 2, radius, seed)
     codes, queries = pool[rng.integers(0, len(pool), n)], pool[rng.integers(0, len(pool), m)]
     expected = np.stack(np.nonzero(distances(queries, codes) <= radius), 1)
-    np.testing.assert_array_equal(near_pairs(codes, radius, queries), expected)
+    np.testing.assert_array_equal(Index(codes, radius, max(1, m)).near(queries), expected)
 
 
 @settings(max_examples=40)
@@ -88,7 +88,7 @@ def test_every_plan_finds_every_pair(radius: int, m: int, monkeypatch: pytest.Mo
     codes = planted(300, 3, radius, seed=m)
     a, b = divmod(radius, m)
     plan = [hamming.Chunk(tuple(range(k, 192, m))[:12], a if k <= b else a - 1) for k in range(m)]
-    monkeypatch.setattr(hamming, "_plan", lambda *_: [c for c in plan if c.radius >= 0])
+    monkeypatch.setattr(hamming, "_plan", lambda *_, **__: [c for c in plan if c.radius >= 0])
     monkeypatch.setattr(hamming, "BLOCK", 100)
     np.testing.assert_array_equal(near_pairs(codes, radius), brute(codes, radius))
 
@@ -96,7 +96,7 @@ def test_every_plan_finds_every_pair(radius: int, m: int, monkeypatch: pytest.Mo
 def test_radius_0_is_equality_and_equal_codes_are_a_chain() -> None:
     a, b = random_codes(2, 4)
     assert near_pairs(np.stack([a, b, a, a, b]), 0).tolist() == [[0, 2], [1, 4], [2, 3]]
-    assert near_pairs(np.stack([a, b]), 0, np.stack([b, a, b])).tolist() == [[0, 1], [1, 0], [2, 1]]
+    assert Index(np.stack([a, b]), 0, 3).near(np.stack([b, a, b])).tolist() == [[0, 1], [1, 0], [2, 1]]
 
 
 def test_all_equal_codes_cost_no_more_than_different_ones() -> None:
@@ -133,8 +133,8 @@ def test_many_codes_in_one_bucket_are_compared_block_by_block() -> None:
 def test_none_and_one(n: int) -> None:
     codes = random_codes(n, 2)
     assert near_pairs(codes, 5).shape == (0, 2)
-    assert near_pairs(codes, 5, codes).tolist() == [[i, i] for i in range(n)]
-    assert near_pairs(codes, 5, random_codes(0, 2)).shape == (0, 2)
+    assert Index(codes, 5, 1).near(codes).tolist() == [[i, i] for i in range(n)]
+    assert Index(codes, 5, 1).near(random_codes(0, 2)).shape == (0, 2)
     assert clusters(n, near_pairs(codes, 5)).tolist() == list(range(n))
 
 
@@ -146,7 +146,7 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(UserError, match="uint64"):
         near_pairs(codes.astype(np.int64), 3)
     with pytest.raises(UserError, match="128 bits among codes of 64 bits"):
-        near_pairs(codes, 3, random_codes(3, 2))
+        Index(codes, 3, 3).near(random_codes(3, 2))
     with pytest.raises(UserError, match="more than 2 near pairs"):
         near_pairs(np.arange(4, dtype=np.uint64)[:, None], 3, most=2)
     with pytest.raises(ValueError, match="among 3 rows"):

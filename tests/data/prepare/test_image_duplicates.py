@@ -261,6 +261,20 @@ def test_a_memmap_is_read_in_parts(clothes: list[Image.Image], tmp_path: Path) -
     assert mapped.same.tolist() == [[i, i + 100] for i in range(100)]
 
 
+def test_processes_find_what_one_does_also_in_a_part_of_a_file(clothes: list[Image.Image], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = clothes[:600]
+    rows = signatures([*images, *(cropped(i, rng) for i in images)])
+    np.save(tmp_path / "rows.npy", np.concatenate([rows[::-1], rows]))
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    for some, part in ((mapped, np.concatenate([rows[::-1], rows])), (mapped[len(rows) :], rows)):
+        alone, helped = near(part), near(some, workers=3)
+        assert alone.reasons.count("crop") > 400
+        np.testing.assert_array_equal(helped.same, alone.same)
+        np.testing.assert_array_equal(helped.doubtful, alone.doubtful)
+        assert helped.reasons == alone.reasons
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_few_pictures(n: int) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (2, LENGTH), dtype=np.uint8)

@@ -44,6 +44,7 @@ LIGHT = 230  # from here on a brighter copy's lights may be clipped, which chang
 LIKELY = 0.65  # correlation of the thumbnails before they are aligned
 CROP_SCALE = 0.98  # nearer to 1 is a trimmed edge, not a crop
 BLOCK = 512  # pairs or pictures at once: a few megabytes
+WORTH_HELP = 8  # blocks of pictures whose crops take about as long as beginning processes does, .4 s
 STRANGERS, CROP_STRANGERS = 50.0, 1.0  # candidates of a picture, and of a window, on average
 LISTED = 3  # doubtful pairs of a picture
 
@@ -337,7 +338,7 @@ def _crops(
     codes = codes[rows]
     parts = list(_blocks(rows))
     told = codes, rows, _radius(codes, CROP_RADIUS, CROP_STRANGERS)
-    if workers > 1 and len(parts) > 1 and (file := _File.of(signatures)):
+    if workers > 1 and len(parts) >= WORTH_HELP and (file := _File.of(signatures)):
         found = in_processes(_Crops, (file, *told), parts, min(workers, len(parts)))
     else:
         found = map(_Crops(signatures, *told), parts)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from gan_kit.data.fashion_mnist import FashionMNIST
 from gan_kit.data.prepare.hamming import clusters
+from gan_kit.data.prepare import image_duplicates
 from gan_kit.data.prepare.image_duplicates import near
 from gan_kit.data.prepare.image_signature import LENGTH, LUMA, signature, thumbnail
 from gan_kit.types import UserError
@@ -261,7 +262,10 @@ def test_a_memmap_is_read_in_parts(clothes: list[Image.Image], tmp_path: Path) -
     assert mapped.same.tolist() == [[i, i + 100] for i in range(100)]
 
 
-def test_processes_find_what_one_does_also_in_a_part_of_a_file(clothes: list[Image.Image], tmp_path: Path) -> None:
+def test_processes_find_what_one_does_also_in_a_part_of_a_file(
+    clothes: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_duplicates, "WORTH_HELP", 2)
     rng = np.random.default_rng(0)
     images = clothes[:600]
     rows = signatures([*images, *(cropped(i, rng) for i in images)])

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from gan_kit.data.fashion_mnist import FashionMNIST
-from gan_kit.data.prepare.hamming import clusters
 from gan_kit.data.prepare import image_duplicates
+from gan_kit.data.prepare.hamming import clusters
 from gan_kit.data.prepare.image_duplicates import near
 from gan_kit.data.prepare.image_signature import LENGTH, LUMA, signature, thumbnail
 from gan_kit.types import UserError

@@ -288,7 +288,7 @@ class Odd(Domain):
             np.full((1, 2, 2), data[-1], np.uint8), bytes(15) + data[-1:], np.frombuffer(data[-8:], np.uint8), 1.0
         )
 
-    def near(self, signatures: np.ndarray, progress: bool = False) -> Near:
+    def near(self, signatures: np.ndarray, progress: bool = False, workers: int = 1) -> Near:
         return Near(np.zeros((0, 2), np.int64), np.zeros((0, 2), np.int64))
 
     def sheet(self, rows: list[np.ndarray], columns: int) -> bytes:

@@ -87,18 +87,23 @@ def near_pairs(codes: np.ndarray, radius: int, progress: bool = False, most: int
 class Index:
     """Codes among which others are looked for, a part of them after another.
 
-    codes: (N, W) uint64; radius: bits that may differ; num_queries: about so many come at a time, which decides what is
-    the fastest
+    codes: (N, W) uint64; radius: bits that may differ
+    num_queries: about so many come at a time, which decides what is the fastest
+    keep: tables stay for the next queries; without, each is made when it is asked, and one at a time lies in memory
 
     Raises UserError as `near_pairs` does.
     """
 
-    def __init__(self, codes: np.ndarray, radius: int, num_queries: int):
+    def __init__(self, codes: np.ndarray, radius: int, num_queries: int, keep: bool = True):
         _check(codes, radius)
         self.width, self.radius = codes.shape[1], radius
         first, self._group = _grouped(codes)
-        chunks = _plan(codes[first], num_queries, radius, itself=False) if len(first) else []
-        self._tables = [_Table(chunk, codes[first]) for chunk in chunks]
+        self._codes = codes[first]
+        self._chunks = _plan(self._codes, num_queries, radius, itself=False) if len(first) else []
+        self._kept = list(self._made()) if keep else None
+
+    def _made(self) -> Iterator[_Table]:
+        return (_Table(chunk, self._codes) for chunk in self._chunks)
 
     def near(self, queries: np.ndarray, most: int = MOST) -> np.ndarray:
         """(M, W) uint64 -> (P, 2) int64: all pairs (row of queries, row of codes) within the radius, sorted"""
@@ -107,7 +112,8 @@ class Index:
             raise UserError(
                 f"queries of {64 * queries.shape[1]} bits among codes of {64 * self.width} bits; make both alike"
             )
-        pairs = _expanded(_search(self._tables, queries, self.radius, most), self._group, most)
+        tables = self._made() if self._kept is None else self._kept
+        pairs = _expanded(_search(tables, queries, self.radius, most), self._group, most)
         return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 

@@ -189,7 +189,7 @@ def _candidates(codes: np.ndarray, rows: np.ndarray, radius: int, progress: bool
     _, first = np.unique(codes[rows], axis=0, return_index=True)
     one_each = rows[first]
     asked = codes[one_each]
-    turned = one_each[Index(asked, radius, len(asked)).near(_mirrored(asked))]
+    turned = one_each[Index(asked, radius, len(asked), keep=False).near(_mirrored(asked))]
     turned = turned[turned[:, 0] < turned[:, 1]]
     flag = np.repeat([0, 1], [len(straight), len(turned)])
     return np.column_stack([np.concatenate([straight, turned]), flag]).astype(np.int64)

@@ -75,10 +75,11 @@ def near_pairs(codes: np.ndarray, radius: int, progress: bool = False, most: int
     equal = group[order[1:]] == group[order[:-1]]
     pairs = [np.stack([order[:-1][equal], order[1:][equal]], 1)]
     if radius and len(first) > 1:
-        plan = _plan(codes[first], len(first), radius, itself=True)
+        different = codes[first]
+        plan = _plan(different, len(first), radius, itself=True)
         keys = sum(c.num_masks for c in plan)
         with tqdm(total=keys, desc="near", unit="key", disable=None if progress else True) as bar:
-            tables = (_Table(chunk, codes[first]) for chunk in plan)  # one at a time
+            tables = (_Table(chunk, different) for chunk in plan)  # one at a time
             pairs.append(np.sort(first[_search(tables, None, radius, most, bar.update)], axis=1))
     found = np.concatenate(pairs)
     return found[np.lexsort((found[:, 1], found[:, 0]))]
@@ -168,7 +169,8 @@ class _Keyed:
     def __init__(self, chunk: Chunk, codes: np.ndarray):
         keys = chunk.keys(codes)
         order = np.argsort(keys.astype(np.uint16) if len(chunk.bits) <= 16 else keys, kind="stable")  # 16 by radix
-        self.keys, self.rows, self.words = keys[order].astype(ROW), order.astype(ROW), codes[order].T.copy()
+        self.keys, self.rows = keys.astype(ROW)[order], order.astype(ROW)
+        self.words = np.ascontiguousarray(codes[order].T)
 
 
 class _Table(_Keyed):
@@ -177,8 +179,10 @@ class _Table(_Keyed):
     def __init__(self, chunk: Chunk, codes: np.ndarray):
         super().__init__(chunk, codes)
         self.chunk = chunk
-        sizes = np.bincount(self.keys, minlength=1 << len(chunk.bits))
-        self.filled, self.sizes, self.starts = sizes > 0, sizes.astype(ROW), (np.cumsum(sizes) - sizes).astype(ROW)
+        self.sizes = np.bincount(self.keys, minlength=1 << len(chunk.bits)).astype(ROW)
+        self.filled = self.sizes > 0
+        self.starts = np.cumsum(self.sizes, dtype=ROW)
+        self.starts -= self.sizes
 
 
 def _search(

@@ -8,15 +8,15 @@ asks for all keys that near, and only what these buckets hold is compared in ful
 Cost for N codes and a chunk of t bits with radius a: N sum_k C(t, k) questions, k <= a, and each meets N / 2^t codes
 when bits are independent. m is chosen by that sum, with the collisions of a sample of the real codes in place of 2^-t;
 with chunks of log2 N bits it grows as N to the power 1 + H(r / bits), H the binary entropy (their section 3.1), and
-comparing all pairs is what is left for a large radius. Memory: the codes twice more, tables of 8 (2^t + 6 N) bytes with
-2^t <= 4 N, a block of candidates, and the pairs found. An `Index` keeps the tables of all chunks, in half the bytes a
-number, for queries that come in parts.
+comparing all pairs is what is left for a large radius. Memory: the codes twice more, a table of 9 2^t + 8 N bytes with
+2^t <= 4 N and as much for a moment, a block of candidates, and the pairs found. An `Index` can keep all chunks' tables,
+for queries that come in parts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import NamedTuple
 
@@ -67,8 +67,6 @@ def near_pairs(codes: np.ndarray, radius: int, progress: bool = False, most: int
 
     Raises UserError for a radius that pairs everything with everything, or more than `most` pairs.
     """
-    from tqdm import tqdm
-
     _check(codes, radius)
     first, group = _grouped(codes)
     order = np.argsort(group, kind="stable")
@@ -77,10 +75,8 @@ def near_pairs(codes: np.ndarray, radius: int, progress: bool = False, most: int
     if radius and len(first) > 1:
         different = codes[first]
         plan = _plan(different, len(first), radius, itself=True)
-        keys = sum(c.num_masks for c in plan)
-        with tqdm(total=keys, desc="near", unit="key", disable=None if progress else True) as bar:
-            tables = (_Table(chunk, different) for chunk in plan)  # one at a time
-            pairs.append(np.sort(first[_search(tables, None, radius, most, bar.update)], axis=1))
+        tables = (_Table(chunk, different) for chunk in plan)  # one at a time
+        pairs.append(np.sort(first[_search(plan, tables, None, radius, progress, most)], axis=1))
     found = np.concatenate(pairs)
     return found[np.lexsort((found[:, 1], found[:, 0]))]
 
@@ -106,7 +102,7 @@ class Index:
     def _made(self) -> Iterator[_Table]:
         return (_Table(chunk, self._codes) for chunk in self._chunks)
 
-    def near(self, queries: np.ndarray, most: int = MOST) -> np.ndarray:
+    def near(self, queries: np.ndarray, progress: bool = False, most: int = MOST) -> np.ndarray:
         """(M, W) uint64 -> (P, 2) int64: all pairs (row of queries, row of codes) within the radius, sorted"""
         _check(queries)
         if queries.shape[1] != self.width:
@@ -114,7 +110,7 @@ class Index:
                 f"queries of {64 * queries.shape[1]} bits among codes of {64 * self.width} bits; make both alike"
             )
         tables = self._made() if self._kept is None else self._kept
-        pairs = _expanded(_search(tables, queries, self.radius, most), self._group, most)
+        pairs = _expanded(_search(self._chunks, tables, queries, self.radius, progress, most), self._group, most)
         return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
@@ -186,29 +182,28 @@ class _Table(_Keyed):
 
 
 def _search(
-    tables: Iterable[_Table],
-    asked: np.ndarray | None,
-    radius: int,
-    most: int,
-    done: Callable[[], object] = lambda: None,
+    plan: list[Chunk], tables: Iterable[_Table], asked: np.ndarray | None, radius: int, progress: bool, most: int
 ) -> np.ndarray:
     """Within the radius: (row of `asked`, row of codes), or (i, j), i < j, among the codes themselves."""
+    from tqdm import tqdm
+
     found, n = np.zeros(0, np.int64), 1
-    for table in tables:
-        n = len(table.rows)
-        asking = table if asked is None else _Keyed(table.chunk, asked)
-        new, total = [found], 0
-        for mask in table.chunk.masks():
-            for left, right in _meeting(table, asking, mask):
-                i, j = _compared(table, asking, left, right, radius)
-                if asking is table:  # another chunk may find them the other way round
-                    i, j = np.minimum(i, j), np.maximum(i, j)
-                total += len(i)
-                _check_most(total, most)
-                new.append(i.astype(np.int64) * n + j)
-            done()
-        found = np.unique(np.concatenate(new))  # one pair may be near in several chunks
-        _check_most(len(found), most)
+    with tqdm(total=sum(c.num_masks for c in plan), desc="near", unit="key", disable=None if progress else True) as bar:
+        for table in tables:
+            n = len(table.rows)
+            asking = table if asked is None else _Keyed(table.chunk, asked)
+            new, total = [found], 0
+            for mask in table.chunk.masks():
+                for left, right in _meeting(table, asking, mask):
+                    i, j = _compared(table, asking, left, right, radius)
+                    if asking is table:  # another chunk may find them the other way round
+                        i, j = np.minimum(i, j), np.maximum(i, j)
+                    total += len(i)
+                    _check_most(total, most)
+                    new.append(i.astype(np.int64) * n + j)
+                bar.update()
+            found = np.unique(np.concatenate(new))  # one pair may be near in several chunks
+            _check_most(len(found), most)
     return np.stack(np.divmod(found, n), 1)
 
 

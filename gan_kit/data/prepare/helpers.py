@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from gan_kit.data.prepare.decoding import keep_memory
@@ -20,7 +21,7 @@ def in_processes(
 ) -> Iterator[B]:
     """What `make(*told)`, made once in each process, says of each part, in order.
 
-    Raises UserError where a process is killed. After an error, Ctrl-C among them, no further part is begun.
+    Raises UserError where a process is killed or lacks memory. After an error, also Ctrl-C, no further part is begun.
     """
     from pebble import ProcessExpired, ProcessPool
 
@@ -30,21 +31,24 @@ def in_processes(
         for future in [pool.schedule(_said, (part,)) for part in parts]:
             yield future.result()
         pool.close()
-    except ProcessExpired as e:
-        raise UserError("a helping process was killed, perhaps for memory; run it again with workers=1") from e
+    except (ProcessExpired, MemoryError) as e:
+        raise UserError(
+            "a helping process was killed or had no memory; make room and run the same command again, it goes on "
+            "where it stopped, or prepare with workers=1"
+        ) from e
     finally:
         pool.stop()
         pool.join()
 
 
-_work: Callable[[Any], Any]
+_make: Callable[[], Callable[[Any], Any]]
 
 
 def _begin(make: Callable[..., Callable[[Any], Any]], told: tuple[Any, ...]) -> None:
-    global _work
+    global _make
     keep_memory()
-    _work = make(*told)
+    _make = cache(partial(make, *told))  # with the first part, whose error comes to whom it concerns
 
 
 def _said(part: Any) -> Any:
-    return _work(part)
+    return _make()(part)

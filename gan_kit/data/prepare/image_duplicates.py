@@ -50,8 +50,7 @@ LISTED = 3  # doubtful pairs of a picture
 
 
 def near(signatures: np.ndarray, progress: bool = False, workers: int = 1, crops: bool = True) -> Near:
-    """Pairs among (N, 1152) uint8 signatures, which may be a memmap. Crops of a mapped file's are searched for by
-    `workers` processes.
+    """Pairs among (N, 1152) uint8 signatures, which may be a memmap: then `workers` processes search for crops.
 
     same: copies, mirrored or not, of pictures with some fine structure
     doubtful: "flat": copies as far as one can tell, but there is little to tell by; pictures of one colour come as a
@@ -189,7 +188,7 @@ def _candidates(codes: np.ndarray, rows: np.ndarray, radius: int, progress: bool
     _, first = np.unique(codes[rows], axis=0, return_index=True)
     one_each = rows[first]
     asked = codes[one_each]
-    turned = one_each[Index(asked, radius, len(asked), keep=False).near(_mirrored(asked))]
+    turned = one_each[Index(asked, radius, len(asked), keep=False).near(_mirrored(asked), progress)]
     turned = turned[turned[:, 0] < turned[:, 1]]
     flag = np.repeat([0, 1], [len(straight), len(turned)])
     return np.column_stack([np.concatenate([straight, turned]), flag]).astype(np.int64)

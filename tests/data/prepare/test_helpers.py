@@ -36,6 +36,21 @@ def test_a_process_that_is_killed_is_told_with_a_cure() -> None:
         list(in_processes(Squares, (0, 7), range(50), 2))
 
 
+class NoRoom:
+    def __init__(self, error: type[Exception]):
+        raise error("no room")
+
+    def __call__(self, x: int) -> int:
+        return x
+
+
+def test_a_process_that_cannot_begin_is_told() -> None:
+    with pytest.raises(UserError, match="no memory"):
+        list(in_processes(NoRoom, (MemoryError,), range(5), 2))
+    with pytest.raises(OSError, match="no room"):
+        list(in_processes(NoRoom, (OSError,), range(5), 2))
+
+
 def test_an_error_comes_through() -> None:
     with pytest.raises(ValueError, match="no square"):
         list(in_processes(Squares, (0,), [1, -1, 2], 2))

@@ -188,7 +188,8 @@ def _search(
     from tqdm import tqdm
 
     found, n = np.zeros(0, np.int64), 1
-    with tqdm(total=sum(c.num_masks for c in plan), desc="near", unit="key", disable=None if progress else True) as bar:
+    keys = sum(c.num_masks for c in plan)
+    with tqdm(total=keys, desc="near", unit="key", disable=None if progress and keys else True) as bar:
         for table in tables:
             n = len(table.rows)
             asking = table if asked is None else _Keyed(table.chunk, asked)

@@ -349,8 +349,8 @@ def test_a_vocoder_learns_before_its_adversary_joins(name: str) -> None:
     x = torch.from_numpy(Signals().load("train").x[:16]).float() / 127.5 - 1
     distance = Distance(LogMel(SPEC))
     before = distance(module.reconstruct(x), x)
-    fit(module, 40)
-    assert distance(module.reconstruct(x), x) < 0.65 * before
+    fit(module, 120)  # after 40 a CPU without AVX-512, whose sums round otherwise, stood at .68
+    assert distance(module.reconstruct(x), x) < 0.65 * before  # .40 and .46
 
 
 def test_an_average_of_weight_normed_nets_is_kept() -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from gan_kit.data.fashion_mnist import FashionMNIST
-from gan_kit.data.prepare import image_duplicates
+from gan_kit.data.prepare import image_crops
 from gan_kit.data.prepare.hamming import clusters
 from gan_kit.data.prepare.image_duplicates import near
 from gan_kit.data.prepare.image_signature import LENGTH, LUMA, signature, thumbnail
@@ -265,7 +265,7 @@ def test_a_memmap_is_read_in_parts(clothes: list[Image.Image], tmp_path: Path) -
 def test_processes_find_what_one_does_also_in_a_part_of_a_file(
     clothes: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_duplicates, "WORTH_HELP", 2)
+    monkeypatch.setattr(image_crops, "WORTH_HELP", 2)
     rng = np.random.default_rng(0)
     images = clothes[:600]
     rows = signatures([*images, *(cropped(i, rng) for i in images)])

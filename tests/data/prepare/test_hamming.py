@@ -68,7 +68,8 @@ def test_queries_get_every_row_that_is_near(n: int, m: int, radius: int, seed: i
     pool = planted(60, 2, radius, seed)
     codes, queries = pool[rng.integers(0, len(pool), n)], pool[rng.integers(0, len(pool), m)]
     expected = np.stack(np.nonzero(distances(queries, codes) <= radius), 1)
-    np.testing.assert_array_equal(Index(codes, radius, max(1, m)).near(queries), expected)
+    for keep in (True, False):
+        np.testing.assert_array_equal(Index(codes, radius, max(1, m), keep).near(queries), expected)
 
 
 @settings(max_examples=40)

@@ -43,13 +43,30 @@ def go_on(folder: Path) -> Door:
 
 def killed(door: Door, when: Callable[[], object], pause: float = 0.0) -> bool:
     """Whether the door still ran when its moment came."""
-    while door.process.is_alive() and not when():
+    while door.process.is_alive() and not (when() and _stopped_while(door, when)):
         time.sleep(0.0005)
-    time.sleep(pause)
+    if pause and door.process.is_alive():
+        door.send(signal.SIGCONT)
+        time.sleep(pause)
     still = door.process.is_alive()
     door.send(signal.SIGKILL) if still else None
     door.wait()
     return still
+
+
+def _stopped_while(door: Door, when: Callable[[], object]) -> bool:
+    """Halts the door: a moment that was seen in passing may be over before a signal arrives, and is waited for anew."""
+    status = Path(f"/proc/{door.process.pid}/status")
+    try:
+        door.send(signal.SIGSTOP)
+        while "State:\tT" not in status.read_text():
+            time.sleep(0.0005)
+        if when():
+            return True
+        door.send(signal.SIGCONT)
+    except (ProcessLookupError, FileNotFoundError):  # it came to its end first
+        pass
+    return False
 
 
 @pytest.mark.slow

@@ -8,13 +8,12 @@ part of a search in large sets, so processes share it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from mmap import mmap
-from typing import Any, NamedTuple
+from pathlib import Path
 
 import numpy as np
 
 from gan_kit.data.prepare.hamming import Index
-from gan_kit.data.prepare.helpers import in_processes
+from gan_kit.data.prepare.helpers import in_processes, is_mapped
 from gan_kit.data.prepare.image_alignment import aligned, correlation, fine_structure, sampled
 from gan_kit.data.prepare.image_codes import BLOCK, ORDER, cosines, in_blocks, luma_of, radius_for, signs
 
@@ -54,38 +53,23 @@ def find_crops(
 
     codes = codes[rows]
     parts = list(in_blocks(rows))
-    told = codes, rows, radius_for(codes, RADIUS, STRANGERS)
-    if workers > 1 and len(parts) >= WORTH_HELP and (file := _File.of(signatures)):
-        found = in_processes(_Crops, (file, *told), parts, min(workers, len(parts)))
+    crops = _Crops(signatures, codes, rows, radius_for(codes, RADIUS, STRANGERS))
+    if workers > 1 and len(parts) >= WORTH_HELP and is_mapped(signatures):
+        folder = Path(str(signatures.filename)).parent  # type: ignore[attr-defined]
+        found = in_processes(crops, parts, min(workers, len(parts)), folder)
     else:
-        found = map(_Crops(signatures, *told), parts)
+        found = map(crops, parts)
+    del crops
     with tqdm(total=len(rows), desc="crops", unit="picture", disable=None if progress else True) as bar:
         for part, pairs in zip(parts, found, strict=True):
             yield pairs
             bar.update(len(part))
 
 
-class _File(NamedTuple):
-    """A whole file's array as other processes can open it, where sending it would be too much."""
-
-    path: str
-    dtype: np.dtype[Any]
-    offset: int
-    shape: tuple[int, ...]
-
-    @classmethod
-    def of(cls, array: np.ndarray) -> _File | None:
-        if not isinstance(array, np.memmap) or not isinstance(array.base, mmap):  # a slice's base is an array
-            return None
-        return cls(str(array.filename), array.dtype, array.offset, array.shape)
-
-
 class _Crops:
     """Among codes (R, 1) of these rows, what shows windows of some: rows -> pairs, scores"""
 
-    def __init__(self, signatures: np.ndarray | _File, codes: np.ndarray, rows: np.ndarray, radius: int):
-        if isinstance(signatures, _File):
-            signatures = np.memmap(signatures.path, signatures.dtype, "r", signatures.offset, signatures.shape)
+    def __init__(self, signatures: np.ndarray, codes: np.ndarray, rows: np.ndarray, radius: int):
         self.signatures, self.rows = signatures, rows
         self.index = Index(codes, radius, BLOCK * len(BOXES))
 

@@ -23,7 +23,7 @@ def draw(generator: Any, prior: Prior, noise: Noise, y: Tensor | None = None, ps
 
 
 def generate(generator: Any, z: Tensor, noise: Noise, y: Tensor | None = None, psi: float = 1.0) -> Tensor:
-    """x (B, ...) of z (B, z_dim), on the generator's device.
+    """x (B, ...) of z (B, z_dim), on the generator's device and in its precision.
 
     A generator that draws random numbers of its own (`takes_noise`) is given `noise`, and one that truncates in its
     own space (`truncates`) is given `psi`.
@@ -33,5 +33,5 @@ def generate(generator: Any, z: Tensor, noise: Noise, y: Tensor | None = None, p
         more["noise"] = noise
     if getattr(generator, "truncates", False):
         more["psi"] = psi
-    device = next((p.device for p in generator.parameters()), z.device)
-    return generator(z.to(device), y, **more)
+    like = next((p for p in generator.parameters() if p.is_floating_point()), z)
+    return generator(z.to(like.device, like.dtype), y, **more)

@@ -109,6 +109,7 @@ def fit(
     port: int = 0,
     accumulate: int = 1,
     kind: type[DataParallel] = DataParallel,
+    precision: Any = "32-true",
 ) -> None:
     if world > 1:
         os.environ.update({k: str(v) for k, v in environment(rank, world, port).items()})
@@ -116,6 +117,7 @@ def fit(
     gan, data = make(recipe, accumulate, init_seed=rank)  # other ranks' own weights must give way to rank 0's
     trainer = L.Trainer(
         accelerator="cpu",
+        precision=precision,
         devices=world,
         strategy=kind(timeout_minutes=1) if world > 1 else "auto",
         max_epochs=-1,
@@ -137,7 +139,11 @@ def fit(
     y = torch.arange(6) % 10 if getattr(gan.generator, "num_classes", 0) else None
     if getattr(gan.generator, "vector_dim", 0):
         y = torch.linspace(-1, 1, 6 * 64).view(6, 64)
-    found = {"state": gan.state_dict(), "samples": gan.sample(SampleNoise(0, range(6)), y), "seen": gan.samples_seen}
+    found = {
+        "state": gan.state_dict(),
+        "samples": gan.float().sample(SampleNoise(0, range(6)), y),
+        "seen": gan.samples_seen,
+    }
     torch.save(found, folder / f"{rank}.pt")
 
 
@@ -153,7 +159,7 @@ def together(target: Any, *given: tuple[Any, ...]) -> None:
 
 def fit_as(world: int, recipe: str, folder: Path) -> None:
     port = free_port()
-    together(fit, *((recipe, folder, rank, world, port) for rank in range(world)))
+    together(fit, *((recipe, folder, rank, world, port, 1, DataParallel, "64-true") for rank in range(world)))
 
 
 def rows(path: Path) -> list[dict[str, float]]:
@@ -165,11 +171,12 @@ def rows(path: Path) -> list[dict[str, float]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_training_does_not_depend_on_the_number_of_processes(recipe: str, tmp_path: Path) -> None:
+    # in double precision: a rounding of single precision that crosses the kink of a leaky ReLU moves a weight by 1e-5
     folders = {name: tmp_path / name for name in ("1x64", "2x32", "4x16", "accumulated")}
     for folder in folders.values():
         folder.mkdir()
-    fit(recipe, folders["1x64"])
-    fit(recipe, folders["accumulated"], accumulate=4)
+    fit(recipe, folders["1x64"], precision="64-true")
+    fit(recipe, folders["accumulated"], accumulate=4, precision="64-true")
     for world in (2, 4):
         fit_as(world, recipe, folders[f"{world}x{BATCH // world}"])
     whole = torch.load(folders["1x64"] / "0.pt")
@@ -180,7 +187,7 @@ def test_training_does_not_depend_on_the_number_of_processes(recipe: str, tmp_pa
             assert part["seen"] == STEPS * BATCH
             for key, value in whole["state"].items():
                 assert torch.equal(part["state"][key], parts[0]["state"][key]), f"{name}: ranks differ in {key}"
-                torch.testing.assert_close(part["state"][key], value, rtol=1e-4, atol=2e-6, msg=f"{name}: {key}")
+                torch.testing.assert_close(part["state"][key], value, rtol=1e-6, atol=1e-8, msg=f"{name}: {key}")
             torch.testing.assert_close(part["samples"], whole["samples"], rtol=1e-4, atol=1e-5, msg=name)
         for file in ("evaluation/history.jsonl", "metrics.jsonl"):
             here, there = rows(folder / file), rows(folders["1x64"] / file)

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 from gan_kit.adversarial import GAN
 from gan_kit.adversarial.players import frozen
 from gan_kit.files import write_whole
+from gan_kit.latent import draw
 from gan_kit.types import Batch
 
 __all__ = ["FlopCounter", "StepCost", "flops_of", "keep_cost", "peak_flops", "step_cost", "training_cost"]
@@ -100,8 +101,8 @@ def step_cost(gan: Any, batch: Batch) -> StepCost:
     finally:
         gan.penalties, gan.step = kept, step
     with torch.no_grad():
-        z = gan.prior(gan.noise(0, n), gan.generator.z_dim)
-        generator = flops_of(lambda: gan.generator(z, batch.y))
+        noise = gan.noise(0, n)
+        generator = flops_of(lambda: draw(gan.generator, gan.prior, noise, batch.y))
     return StepCost(generator / n, plain / n, g_step / gan.n_critic / n, penalties)
 
 

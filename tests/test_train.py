@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -36,6 +37,22 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> Non
     seeds = {re.search(r"^seed: (\d)", (p / ".hydra" / "config.yaml").read_text(), re.M)[1] for p in made}  # type: ignore[index]
     assert seeds == {"0", "1", "2"}
     assert all(is_run(p) and checkpoints(p) for p in made)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_a_run_in_another_precision_is_whole(precision: str, tmp_path: Path) -> None:
+    """Also what draws samples outside of the step: pictures, scores, and the count of what it cost."""
+    some = ["+experiment=image/digits", "data.batch_size=32", "generator.width=8", "discriminator.width=8"]
+    often = ["budget_samples=2048", "sample_every=1024", "evaluate_every=1024", "threads=1", "trainer=cpu"]
+    scored = ["evaluation=fd", "extractor@callbacks.evaluation.extractor=pixels", "callbacks.evaluation.num_samples=64"]
+    done = run("train", *some, *often, *scored, f"trainer.precision={precision}", "paths.output_dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "run"
+    assert len(list((folder / "samples").glob("*.png"))) == 2
+    assert len((folder / "evaluation" / "history.jsonl").read_text().splitlines()) == 2
+    assert json.loads((folder / "cost.json").read_text())["precision"] == precision
+    drawn = run("sample", "run=run", "n=4", "out=drawn", cwd=tmp_path)
+    assert drawn.returncode == 0, drawn.stderr
 
 
 @pytest.mark.parametrize("mistake", ["generator.width=-1", "data.batch_size=0", "logger=wandb", "trainer.devices=abc"])

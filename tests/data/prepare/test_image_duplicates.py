@@ -15,6 +15,7 @@ from PIL import Image
 from gan_kit.data.fashion_mnist import FashionMNIST
 from gan_kit.data.prepare import image_crops
 from gan_kit.data.prepare.hamming import clusters
+from gan_kit.data.prepare.image_alignment import BLUR
 from gan_kit.data.prepare.image_duplicates import near
 from gan_kit.data.prepare.image_signature import LENGTH, LUMA, signature, thumbnail
 from gan_kit.types import UserError
@@ -81,6 +82,11 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 def pairs_of(found: np.ndarray) -> set[tuple[int, int]]:
     return {(i, j) for i, j in found.tolist()}
+
+
+def test_the_blur_is_the_mean_of_a_neighbourhood_and_has_no_subnormal_weight() -> None:
+    np.testing.assert_allclose(BLUR.sum(1), 1, rtol=1e-6)
+    assert BLUR[BLUR > 0].min() > np.finfo(np.float32).tiny  # a CPU multiplies smaller ones twenty times slower
 
 
 @pytest.mark.parametrize("copy", COPIES)

@@ -18,7 +18,6 @@ from torch.utils.flop_counter import flop_registry
 from gan_kit.adversarial import GAN
 from gan_kit.adversarial.players import frozen
 from gan_kit.files import write_whole
-from gan_kit.latent import draw
 from gan_kit.types import Batch
 
 __all__ = ["FlopCounter", "StepCost", "flops_of", "keep_cost", "peak_flops", "step_cost", "training_cost"]
@@ -102,7 +101,7 @@ def step_cost(gan: Any, batch: Batch) -> StepCost:
         gan.penalties, gan.step = kept, step
     with torch.no_grad():
         noise = gan.noise(0, n)
-        generator = flops_of(lambda: draw(gan.generator, gan.prior, noise, batch.y))
+        generator = flops_of(lambda: gan.fakes(batch.y, noise))
     return StepCost(generator / n, plain / n, g_step / gan.n_critic / n, penalties)
 
 

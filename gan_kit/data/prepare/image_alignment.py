@@ -22,7 +22,7 @@ def fine_structure(luma: np.ndarray) -> np.ndarray:
 def _blur() -> np.ndarray:
     at = np.arange(SIDE)
     weights = np.exp(-0.5 * ((at[:, None] - at) / 1.5) ** 2)
-    weights[weights < 1e-30] = 0  # they add nothing, and numbers below 1e-38 take a CPU fifty times as long
+    weights[weights < 1e-30] = 0  # they add nothing, and numbers below 1e-38 take a CPU many times as long
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 

@@ -86,7 +86,7 @@ def pairs_of(found: np.ndarray) -> set[tuple[int, int]]:
 
 def test_the_blur_is_the_mean_of_a_neighbourhood_and_has_no_subnormal_weight() -> None:
     np.testing.assert_allclose(BLUR.sum(1), 1, rtol=1e-6)
-    assert BLUR[BLUR > 0].min() > np.finfo(np.float32).tiny  # a CPU multiplies smaller ones twenty times slower
+    assert BLUR[BLUR > 0].min() > np.finfo(np.float32).tiny  # smaller ones take a CPU many times as long
 
 
 @pytest.mark.parametrize("copy", COPIES)
